@@ -1,0 +1,1 @@
+//! Skeleton of this crate; see ARCHITECTURE.md.

@@ -1,0 +1,2 @@
+//! `gantry`: chooses between the command line and the daemon.
+fn main() {}
