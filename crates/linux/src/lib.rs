@@ -1,1 +1,3 @@
 //! Skeleton of this crate; see ARCHITECTURE.md.
+
+pub mod root;
