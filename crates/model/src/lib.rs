@@ -17,3 +17,10 @@ pub mod service;
 pub mod swarm;
 pub mod task;
 pub mod volume;
+
+use serde::{Deserialize, Deserializer};
+
+/// Reads `null` as the type's empty value: Go clients send null for empty lists, maps and strings.
+pub fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(source: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(source)?.unwrap_or_default())
+}
