@@ -1,2 +1,3 @@
 //! `gantry-runtime`: the OCI runtime and the monitor of each container.
+
 fn main() {}
