@@ -1,1 +1,9 @@
-//! Helpers of the whole-system tests.
+//! What the whole-system tests share: suites that clean up after themselves, the stock docker client, sample images.
+//!
+//! A suite is one executable that brings up nodes once, runs its cases in order and takes everything away again, whatever
+//! happened; so a case may rely on the nodes but never on another case.
+
+pub mod docker;
+pub mod image;
+pub mod suite;
+pub mod wait;

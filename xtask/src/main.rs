@@ -1,2 +1,124 @@
-//! `cargo xtask`: the commands of this workspace.
-fn main() {}
+//! `cargo xtask`: the commands of this workspace: check, build, test, demo, bench.
+
+mod build;
+mod packages;
+mod rules;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "cargo xtask COMMAND
+
+  check            format, clippy with warnings denied, rules of the crates (never writes)
+  build            gantry, gantry-runtime (static) and the sample server; --release
+  test             every test as root: unit, crate, acceptance; --unit: those that need no root;
+                   --acceptance [NAME…]: only the whole-system suites (or those whose name contains NAME)
+  demo             three nodes on this machine, a service on them, one node killed; --keep leaves it running
+  bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory, planner";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "check" => rules::check_all(),
+        "build" => build::all(build::Profile::from_args(rest)).map(|_| ()),
+        "test" => test(rest),
+        "demo" => demo(rest),
+        "bench" => bench(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => Err(format!("unknown command {other:?}\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a step gives: nothing, or a sentence that says what failed.
+type Outcome = Result<(), String>;
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command and fails with its line when it fails.
+fn run(command: &mut Command) -> Outcome {
+    let line = format!("{command:?}");
+    eprintln!("+ {}", line.replace('"', ""));
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{line}: {status}")),
+        Err(error) => Err(format!("start {line}: {error}")),
+    }
+}
+
+fn need_root(what: &str) -> Outcome {
+    let output = Command::new("id").arg("-u").output().map_err(|e| format!("run id -u: {e}"))?;
+    if output.stdout.trim_ascii() == b"0" {
+        Ok(())
+    } else {
+        Err(format!("{what} needs root: it makes namespaces, mounts and cgroups; run it with sudo -E"))
+    }
+}
+
+/// Runs the tests: those of the crates first (they are quick and name the broken part), then the whole system's.
+fn test(args: &[String]) -> Outcome {
+    if args.iter().any(|a| a == "--unit") {
+        return run(cargo().args(["test", "--workspace", "--lib", "--bins"]));
+    }
+    need_root("cargo xtask test")?;
+    packages::install(packages::FOR_TESTS)?;
+    let built = build::all(build::Profile::Dev)?;
+    if let Some(at) = args.iter().position(|a| a == "--acceptance") {
+        return acceptance(&built, &args[at + 1..]);
+    }
+    let mut crates = cargo();
+    crates.args(["test", "--workspace", "--exclude", "acceptance", "--no-fail-fast"]);
+    built.export(&mut crates);
+    // The crates' tests with root make namespaces, links and cgroups: one at a time keeps their timing honest on 2 cores.
+    crates.args(["--", "--test-threads", "2"]);
+    let of_crates = run(&mut crates);
+    let of_system = acceptance(&built, &[]);
+    of_crates.and(of_system)
+}
+
+fn acceptance(built: &build::Built, names: &[String]) -> Outcome {
+    let mut command = cargo();
+    command.args(["test", "--package", "acceptance", "--no-fail-fast"]);
+    built.export(&mut command);
+    command.arg("--").args(names);
+    run(&mut command)
+}
+
+fn demo(args: &[String]) -> Outcome {
+    need_root("cargo xtask demo")?;
+    let built = build::all(build::Profile::Release)?;
+    let mut command = Command::new(built.folder.join("gantry-demo"));
+    built.export(&mut command);
+    run(command.args(args))
+}
+
+fn bench(args: &[String]) -> Outcome {
+    need_root("cargo xtask bench")?;
+    packages::install(packages::FOR_BENCHMARKS)?;
+    let built = build::all(build::Profile::Release)?;
+    let mut command = Command::new(built.folder.join("gantry-bench"));
+    built.export(&mut command);
+    run(command.args(args))
+}

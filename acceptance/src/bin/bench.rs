@@ -1,0 +1,2 @@
+//! `gantry-bench`: tables with both sides from one run.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `gantry-demo`: three nodes on this machine, a service on them, one node killed.
+fn main() {}

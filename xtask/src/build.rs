@@ -1,0 +1,81 @@
+//! Builds what a node needs: `gantry`, the static `gantry-runtime`, the sample server and the programs around them.
+
+use crate::{Outcome, cargo, root, run};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The target triple, named so that `RUSTFLAGS` for static linking do not reach build scripts and procedural macros.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// How much the compiler optimises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// For tests.
+    Dev,
+    /// For the demo and benchmarks.
+    Release,
+}
+
+impl Profile {
+    /// Release when `--release` is among the arguments.
+    pub fn from_args(args: &[String]) -> Self {
+        if args.iter().any(|a| a == "--release") { Self::Release } else { Self::Dev }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Where the executables are.
+pub struct Built {
+    /// Folder of the dynamically linked ones.
+    pub folder: PathBuf,
+    /// Folder of the static ones.
+    pub static_folder: PathBuf,
+}
+
+impl Built {
+    /// Tells a test or a program where the executables are.
+    pub fn export(&self, command: &mut Command) {
+        command
+            .env("GANTRY", self.folder.join("gantry"))
+            .env("GANTRY_RUNTIME", self.static_folder.join("gantry-runtime"))
+            .env("GANTRY_SAMPLE_SERVER", self.static_folder.join("sample-server"));
+    }
+}
+
+/// Builds everything; the static executables first, because they are small and fail early.
+pub fn all(profile: Profile) -> Result<Built, String> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let built = Built {
+        folder: target.join(profile.folder()),
+        static_folder: target.join("static").join(TARGET).join(profile.folder()),
+    };
+    let release: &[&str] = if profile == Profile::Release { &["--release"] } else { &[] };
+    static_executables(&target, release)?;
+    run(cargo().args(["build", "--package", "gantry", "--package", "acceptance", "--bins"]).args(release))?;
+    // The daemon looks for gantry-runtime beside itself; a link, so that a rebuild of either is seen.
+    let beside = built.folder.join("gantry-runtime");
+    let source = built.static_folder.join("gantry-runtime");
+    if std::fs::symlink_metadata(&beside).is_ok() {
+        std::fs::remove_file(&beside).map_err(|e| format!("remove {}: {e}", beside.display()))?;
+    }
+    std::fs::copy(&source, &beside)
+        .map_err(|e| format!("copy {} to {}: {e}", source.display(), beside.display()))?;
+    Ok(built)
+}
+
+fn static_executables(target: &std::path::Path, release: &[&str]) -> Outcome {
+    let mut command = cargo();
+    command
+        .args(["build", "--package", "gantry-runtime", "--package", "sample", "--bins", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(target.join("static"))
+        .args(release)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    run(&mut command)
+}
