@@ -1,1 +1,28 @@
-//! Skeleton of this crate; see ARCHITECTURE.md.
+//! Raft, identity, leader loops, dispatcher and agent. Knows no containers: [`Executor`] runs them.
+//!
+//! Public face, for `daemon`:
+//! - [`Executor`] and [`TaskController`]: what the node implements. The agent here drives each task's life cycle.
+//! - `Cluster`: `open`, `init`, `join`, `leave`, `info`, reads, writes, logs, attachments, `shutdown`.
+
+pub mod config;
+pub mod control;
+pub mod error;
+pub mod executor;
+pub mod identity;
+
+pub use config::{
+    ClusterConfig, InitRequest, JoinRequest, LocalInfo, LocalNodeState, RemoteManager, Rotate, SwarmInfo,
+    Timing,
+};
+pub use control::request::{AttachRequest, Attachment, RegistryAuthFrom, Rollback};
+pub use error::{Error, ErrorKind, Result};
+pub use executor::{
+    Adopted, Executor, LogChunk, LogMessage, LogMessages, LogOptions, LogSource, LogStream, TaskContext,
+    TaskController, TaskError, TaskExit, async_trait,
+};
+
+/// Messages between nodes, made from `proto/cluster.proto`.
+#[allow(missing_docs, clippy::all)]
+pub(crate) mod proto {
+    tonic::include_proto!("gantry.cluster.v1");
+}
