@@ -191,6 +191,9 @@ pub struct NodeStatus {
     /// Address it speaks from.
     #[serde(deserialize_with = "nullable")]
     pub addr: String,
+    /// RFC 3339, when the state last changed; kept by the store.
+    #[serde(rename = "GantrySince", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub since: String,
 }
 
 /// Whether a node answers.

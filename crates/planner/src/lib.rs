@@ -1,1 +1,28 @@
-//! Skeleton of this crate; see ARCHITECTURE.md.
+//! The cluster's state, and every cluster decision, as pure functions: no clock, no I/O, no async, no randomness.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`object`], [`change`], [`state`] | the store's objects, its changes, the state that they are applied to |
+//! | [`table`], [`index`], [`subnet`] | objects by id, cheap to copy; what follows from the objects: tasks by service and node, loads, addresses in use |
+//! | [`plan`] | snapshot + time → changes to propose |
+//! | [`assignment`] | what one node needs to know |
+//! | [`validate`] | checks of what clients send |
+
+pub mod assignment;
+pub mod change;
+pub mod ids;
+pub mod index;
+pub mod object;
+pub mod plan;
+pub mod state;
+pub mod subnet;
+pub mod table;
+pub mod time;
+pub mod validate;
+
+pub use assignment::{Assignment, assignment};
+pub use change::{Change, Expect, Refusal, Refused};
+pub use ids::Ids;
+pub use object::{ClusterNetwork, ClusterRecord, ClusterSecrets, Object, ObjectRef};
+pub use plan::{Plan, Planner, plan};
+pub use state::State;

@@ -1,0 +1,457 @@
+//! The state of the cluster: all objects in memory, with indexes; what the Raft state machine holds.
+//!
+//! A copy is cheap ([`crate::table`]). [`State::apply`] is the only way to change it, and a function of its arguments
+//! alone, so every manager that applies the same log has the same state.
+
+use crate::change::{Change, Expect, Refusal, Refused};
+use crate::index::{Indexes, NodeLoad, TaskGroup};
+use crate::object::{ClusterNetwork, ClusterRecord, Object, ObjectRef};
+use crate::subnet::AddressSet;
+use crate::table::{Keyed, Table};
+use crate::time;
+use gantry_model::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+use gantry_model::node::Node;
+use gantry_model::secret::{Config, Secret};
+use gantry_model::service::{Service, Version};
+use gantry_model::task::{Task, TaskState, TaskStatus};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Arc;
+
+/// All objects of the cluster, with indexes.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    pub(crate) index: u64,
+    pub(crate) cluster: Option<Arc<ClusterRecord>>,
+    pub(crate) nodes: Table<Node>,
+    pub(crate) services: Table<Service>,
+    pub(crate) tasks: Table<Task>,
+    pub(crate) networks: Table<ClusterNetwork>,
+    pub(crate) secrets: Table<Secret>,
+    pub(crate) configs: Table<Config>,
+    pub(crate) indexes: Indexes,
+}
+
+/// Equal objects and index; the indexes follow from these.
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index
+            && self.cluster == other.cluster
+            && self.nodes == other.nodes
+            && self.services == other.services
+            && self.tasks == other.tasks
+            && self.networks == other.networks
+            && self.secrets == other.secrets
+            && self.configs == other.configs
+    }
+}
+
+impl State {
+    /// Index of the last batch that was applied.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The cluster, once it is initialised.
+    pub fn cluster(&self) -> Option<&Arc<ClusterRecord>> {
+        self.cluster.as_ref()
+    }
+
+    /// A node.
+    pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(id.as_str())
+    }
+
+    /// A service.
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(id.as_str())
+    }
+
+    /// A service by its exact name.
+    pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
+        self.service(self.indexes.service_names.get(name)?)
+    }
+
+    /// A task.
+    pub fn task(&self, id: &TaskId) -> Option<&Arc<Task>> {
+        self.tasks.get(id.as_str())
+    }
+
+    /// A network.
+    pub fn network(&self, id: &NetworkId) -> Option<&Arc<ClusterNetwork>> {
+        self.networks.get(id.as_str())
+    }
+
+    /// A network by its exact name.
+    pub fn network_named(&self, name: &str) -> Option<&Arc<ClusterNetwork>> {
+        self.networks.iter().find(|network| network.network.spec.name == name)
+    }
+
+    /// The routing mesh's network.
+    pub fn ingress_network(&self) -> Option<&Arc<ClusterNetwork>> {
+        self.networks.iter().find(|network| network.network.spec.ingress)
+    }
+
+    /// A secret.
+    pub fn secret(&self, id: &SecretId) -> Option<&Arc<Secret>> {
+        self.secrets.get(id.as_str())
+    }
+
+    /// A config.
+    pub fn config(&self, id: &ConfigId) -> Option<&Arc<Config>> {
+        self.configs.get(id.as_str())
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &Table<Node> {
+        &self.nodes
+    }
+
+    /// All services.
+    pub fn services(&self) -> &Table<Service> {
+        &self.services
+    }
+
+    /// All tasks, attachments too.
+    pub fn tasks(&self) -> &Table<Task> {
+        &self.tasks
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> &Table<ClusterNetwork> {
+        &self.networks
+    }
+
+    /// All secrets.
+    pub fn secrets(&self) -> &Table<Secret> {
+        &self.secrets
+    }
+
+    /// All configs.
+    pub fn configs(&self) -> &Table<Config> {
+        &self.configs
+    }
+
+    /// The tasks of a service, in no order that means anything.
+    pub fn tasks_of_service(&self, id: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.indexes.by_service.get(id.as_str()).into_iter().flat_map(|group| group.tasks.iter())
+    }
+
+    /// The tasks that were given to a node.
+    pub fn tasks_of_node(&self, id: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.indexes.by_node.get(id.as_str()).into_iter().flat_map(|node| node.tasks.iter())
+    }
+
+    /// The tasks that stand for containers outside services.
+    pub fn attachments(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_of_service(&ServiceId::default()).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The tasks that wait for a node.
+    pub fn unplaced(&self) -> &Table<Task> {
+        &self.indexes.unplaced
+    }
+
+    /// What the tasks of a node take of it.
+    pub fn load_of(&self, id: &NodeId) -> Option<&NodeLoad> {
+        self.indexes.by_node.get(id.as_str()).map(|node| &node.load)
+    }
+
+    /// The addresses of a network that are in use.
+    pub fn addresses_of(&self, network: &str) -> Option<&AddressSet> {
+        self.indexes.addresses.get(network).map(Arc::as_ref)
+    }
+
+    pub(crate) fn groups(&self) -> &Table<TaskGroup> {
+        &self.indexes.by_service
+    }
+
+    /// Applies a batch: all of it, or nothing. Sets the version of every object that it puts to `index`, its time of
+    /// change to `now`, and its time of creation where it has none.
+    pub fn apply(&mut self, index: u64, now: Timestamp, changes: &[Change]) -> Result<(), Refused> {
+        let mut next = self.clone();
+        for (which, change) in changes.iter().enumerate() {
+            next.apply_one(index, now, change).map_err(|why| Refused { which, why })?;
+        }
+        next.index = index;
+        *self = next;
+        Ok(())
+    }
+
+    fn apply_one(&mut self, index: u64, now: Timestamp, change: &Change) -> Result<(), Refusal> {
+        match change {
+            Change::Put { object, expect } => {
+                self.check(&object.reference(), *expect)?;
+                self.check_name(object)?;
+                self.put(index, now, object);
+            }
+            Change::Delete { object, expect } => {
+                self.check(object, *expect)?;
+                self.delete(index, object);
+            }
+            Change::Status { task, status } => self.observe(index, now, task, status),
+            Change::Desire { task, state } => self.desire(index, now, task, *state),
+        }
+        Ok(())
+    }
+
+    /// The version in which the store has an object.
+    pub fn version_of(&self, object: &ObjectRef) -> Option<Version> {
+        match object {
+            ObjectRef::Cluster => self.cluster.as_ref().map(|record| record.cluster.version),
+            ObjectRef::Node(id) => self.node(id).map(|node| node.version),
+            ObjectRef::Service(id) => self.service(id).map(|service| service.version),
+            ObjectRef::Task(id) => self.task(id).map(|task| task.version),
+            ObjectRef::Network(id) => self.network(id).map(|network| network.version),
+            ObjectRef::Secret(id) => self.secret(id).map(|secret| secret.version),
+            ObjectRef::Config(id) => self.config(id).map(|config| config.version),
+        }
+    }
+
+    fn check(&self, object: &ObjectRef, expect: Expect) -> Result<(), Refusal> {
+        match (expect, self.version_of(object)) {
+            (Expect::Any, _) | (Expect::Absent, None) => Ok(()),
+            (Expect::Absent, Some(_)) => Err(Refusal::Exists(object.clone())),
+            (Expect::At(_), None) => Err(Refusal::Missing(object.clone())),
+            (Expect::At(wanted), Some(version)) if wanted == version => Ok(()),
+            (Expect::At(_), Some(_)) => Err(Refusal::OutOfSequence(object.clone())),
+        }
+    }
+
+    fn check_name(&self, object: &Object) -> Result<(), Refusal> {
+        let (kind, name, taken) = match object {
+            Object::Service(new) => {
+                let holder = self.indexes.service_names.get(&new.spec.name);
+                ("service", &new.spec.name, holder.is_some_and(|id| *id != new.id))
+            }
+            Object::Network(new) => {
+                let name = &new.network.spec.name;
+                let holder = self.network_named(name);
+                ("network", name, holder.is_some_and(|other| other.network.id != new.network.id))
+            }
+            Object::Secret(new) => {
+                let taken =
+                    self.secrets.iter().any(|other| other.spec.name == new.spec.name && other.id != new.id);
+                ("secret", &new.spec.name, taken)
+            }
+            Object::Config(new) => {
+                let taken =
+                    self.configs.iter().any(|other| other.spec.name == new.spec.name && other.id != new.id);
+                ("config", &new.spec.name, taken)
+            }
+            Object::Cluster(_) | Object::Node(_) | Object::Task(_) => return Ok(()),
+        };
+        if taken { Err(Refusal::NameConflict { kind: kind.to_owned(), name: name.clone() }) } else { Ok(()) }
+    }
+
+    fn put(&mut self, index: u64, now: Timestamp, object: &Object) {
+        let stamp = Stamp { version: Version { index }, now: time::text(now) };
+        match object {
+            Object::Cluster(record) => {
+                let mut record = record.as_ref().clone();
+                let cluster = &mut record.cluster;
+                stamp.mark(&mut cluster.version, &mut cluster.created_at, &mut cluster.updated_at);
+                self.indexes.networks_touched = index;
+                self.cluster = Some(Arc::new(record));
+            }
+            Object::Node(node) => {
+                let mut node = node.as_ref().clone();
+                stamp.mark(&mut node.version, &mut node.created_at, &mut node.updated_at);
+                let known = self.node(&node.id).filter(|old| old.status.state == node.status.state);
+                node.status.since = known.map_or_else(|| stamp.now.clone(), |old| old.status.since.clone());
+                self.indexes.nodes_touched = index;
+                self.nodes.insert(Arc::new(node));
+            }
+            Object::Service(service) => {
+                let mut service = service.as_ref().clone();
+                stamp.mark(&mut service.version, &mut service.created_at, &mut service.updated_at);
+                let service = Arc::new(service);
+                let old = self.services.insert(Arc::clone(&service));
+                self.indexes.service(index, old.as_deref(), Some(&service));
+            }
+            Object::Task(task) => {
+                let mut task = task.as_ref().clone();
+                stamp.mark(&mut task.version, &mut task.created_at, &mut task.updated_at);
+                self.put_task(index, task);
+            }
+            Object::Network(network) => {
+                let mut network = network.as_ref().clone();
+                stamp.mark(&mut network.version, &mut network.network.created, &mut network.updated_at);
+                let network = Arc::new(network);
+                let old = self.networks.insert(Arc::clone(&network));
+                self.indexes.network(index, old.as_deref(), Some(&network));
+            }
+            Object::Secret(secret) => {
+                let mut secret = secret.as_ref().clone();
+                stamp.mark(&mut secret.version, &mut secret.created_at, &mut secret.updated_at);
+                self.secrets.insert(Arc::new(secret));
+            }
+            Object::Config(config) => {
+                let mut config = config.as_ref().clone();
+                stamp.mark(&mut config.version, &mut config.created_at, &mut config.updated_at);
+                self.configs.insert(Arc::new(config));
+            }
+        }
+    }
+
+    /// Puts a task as it is, version and times included, and keeps the indexes.
+    pub(crate) fn put_task(&mut self, index: u64, task: Task) {
+        let task = Arc::new(task);
+        let old = self.tasks.insert(Arc::clone(&task));
+        self.indexes.task(index, old.as_ref(), Some(&task));
+    }
+
+    pub(crate) fn delete(&mut self, index: u64, object: &ObjectRef) {
+        match object {
+            ObjectRef::Cluster => self.cluster = None,
+            ObjectRef::Node(id) => {
+                self.nodes.remove(id.as_str());
+                self.indexes.nodes_touched = index;
+            }
+            ObjectRef::Service(id) => {
+                let old = self.services.remove(id.as_str());
+                self.indexes.service(index, old.as_deref(), None);
+                self.indexes.forget_service(id.as_str());
+            }
+            ObjectRef::Task(id) => {
+                if let Some(old) = self.tasks.remove(id.as_str()) {
+                    self.indexes.task(index, Some(&old), None);
+                    if !self.services.contains(old.service_id.as_str()) {
+                        self.indexes.forget_service(old.service_id.as_str());
+                    }
+                }
+            }
+            ObjectRef::Network(id) => {
+                let old = self.networks.remove(id.as_str());
+                self.indexes.network(index, old.as_deref(), None);
+            }
+            ObjectRef::Secret(id) => {
+                self.secrets.remove(id.as_str());
+            }
+            ObjectRef::Config(id) => {
+                self.configs.remove(id.as_str());
+            }
+        }
+    }
+
+    fn observe(&mut self, index: u64, now: Timestamp, task: &TaskId, status: &TaskStatus) {
+        let Some(old) = self.task(task) else { return };
+        if !moves_forward(&old.status, status) {
+            return;
+        }
+        let mut task = old.as_ref().clone();
+        task.status = status.clone();
+        task.version = Version { index };
+        task.updated_at = time::text(now);
+        self.put_task(index, task);
+    }
+
+    fn desire(&mut self, index: u64, now: Timestamp, task: &TaskId, state: TaskState) {
+        let Some(old) = self.task(task) else { return };
+        if old.desired_state >= state {
+            return;
+        }
+        let mut task = old.as_ref().clone();
+        task.desired_state = state;
+        task.version = Version { index };
+        task.updated_at = time::text(now);
+        self.put_task(index, task);
+    }
+}
+
+/// Whether a task may go from one observed status to the next: never to an earlier state, and nothing changes once it
+/// has ended, except that its node is given up.
+pub fn moves_forward(from: &TaskStatus, to: &TaskStatus) -> bool {
+    if from.state.is_terminal() {
+        to.state == TaskState::Orphaned && from.state != to.state
+    } else {
+        to.state >= from.state && from != to
+    }
+}
+
+struct Stamp {
+    version: Version,
+    now: String,
+}
+
+impl Stamp {
+    fn mark(&self, version: &mut Version, created: &mut String, updated: &mut String) {
+        *version = self.version;
+        updated.clone_from(&self.now);
+        if created.is_empty() {
+            created.clone_from(&self.now);
+        }
+    }
+}
+
+/// The state as it lies in a snapshot: the objects, sorted, without the indexes.
+#[derive(Serialize)]
+struct Outgoing<'s> {
+    index: u64,
+    cluster: Option<&'s ClusterRecord>,
+    nodes: Vec<&'s Node>,
+    services: Vec<&'s Service>,
+    tasks: Vec<&'s Task>,
+    networks: Vec<&'s ClusterNetwork>,
+    secrets: Vec<&'s Secret>,
+    configs: Vec<&'s Config>,
+}
+
+#[derive(Deserialize)]
+struct Incoming {
+    index: u64,
+    cluster: Option<ClusterRecord>,
+    nodes: Vec<Node>,
+    services: Vec<Service>,
+    tasks: Vec<Task>,
+    networks: Vec<ClusterNetwork>,
+    secrets: Vec<Secret>,
+    configs: Vec<Config>,
+}
+
+fn listed<T: Keyed>(table: &Table<T>) -> Vec<&T> {
+    table.sorted().into_iter().map(Arc::as_ref).collect()
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Outgoing {
+            index: self.index,
+            cluster: self.cluster.as_deref(),
+            nodes: listed(&self.nodes),
+            services: listed(&self.services),
+            tasks: listed(&self.tasks),
+            networks: listed(&self.networks),
+            secrets: listed(&self.secrets),
+            configs: listed(&self.configs),
+        }
+        .serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let read = Incoming::deserialize(from)?;
+        let mut state = State {
+            index: read.index,
+            cluster: read.cluster.map(Arc::new),
+            nodes: read.nodes.into_iter().collect(),
+            secrets: read.secrets.into_iter().collect(),
+            configs: read.configs.into_iter().collect(),
+            ..State::default()
+        };
+        state.indexes.nodes_touched = read.index;
+        for network in read.networks {
+            state.indexes.network(read.index, None, Some(&network));
+            state.networks.insert(Arc::new(network));
+        }
+        for service in read.services {
+            state.indexes.service(read.index, None, Some(&service));
+            state.services.insert(Arc::new(service));
+        }
+        for task in read.tasks {
+            state.put_task(read.index, task);
+        }
+        Ok(state)
+    }
+}
