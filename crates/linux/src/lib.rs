@@ -13,3 +13,4 @@ pub mod process;
 pub mod rlimit;
 pub mod terminal;
 pub mod user;
+pub mod seccomp;

@@ -1,0 +1,40 @@
+//! Resource limits by their names.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// A resource that can be limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited(Resource);
+
+impl Limited {
+    /// By its name, such as `RLIMIT_NOFILE`.
+    pub fn from_name(name: &str) -> Option<Limited> {
+        Some(Limited(match name {
+            "RLIMIT_AS" => Resource::As,
+            "RLIMIT_CORE" => Resource::Core,
+            "RLIMIT_CPU" => Resource::Cpu,
+            "RLIMIT_DATA" => Resource::Data,
+            "RLIMIT_FSIZE" => Resource::Fsize,
+            "RLIMIT_LOCKS" => Resource::Locks,
+            "RLIMIT_MEMLOCK" => Resource::Memlock,
+            "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+            "RLIMIT_NICE" => Resource::Nice,
+            "RLIMIT_NOFILE" => Resource::Nofile,
+            "RLIMIT_NPROC" => Resource::Nproc,
+            "RLIMIT_RSS" => Resource::Rss,
+            "RLIMIT_RTPRIO" => Resource::Rtprio,
+            "RLIMIT_RTTIME" => Resource::Rttime,
+            "RLIMIT_SIGPENDING" => Resource::Sigpending,
+            "RLIMIT_STACK" => Resource::Stack,
+            _ => return None,
+        }))
+    }
+
+    /// Sets both limits of the calling process; `u64::MAX` is infinity.
+    pub fn set(self, soft: u64, hard: u64) -> io::Result<()> {
+        let bound = |value: u64| (value != u64::MAX).then_some(value);
+        Ok(setrlimit(self.0, Rlimit { current: bound(soft), maximum: bound(hard) })?)
+    }
+}
