@@ -14,3 +14,4 @@ pub mod rlimit;
 pub mod terminal;
 pub mod user;
 pub mod seccomp;
+pub mod cgroup;
