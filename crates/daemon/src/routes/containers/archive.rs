@@ -1,0 +1,66 @@
+//! A container's files: changes, export, and `docker cp`.
+
+use crate::daemon::Shared;
+use crate::http::{ApiError, Call, Reply, body, stream};
+use axum::body::Body;
+use axum::extract::{Path, Request};
+use base64::Engine as _;
+use gantry_api::container::{FilesystemChange, PathStat};
+use http::{HeaderValue, StatusCode};
+
+/// Header with what the path is.
+const STAT: &str = "x-docker-container-path-stat";
+
+pub(super) async fn changes(daemon: Shared, Path(id): Path<String>) -> Reply {
+    let found = daemon.engine.changes(&id).await?;
+    let answer: Vec<FilesystemChange> = found
+        .into_iter()
+        .map(|change| FilesystemChange { kind: change.kind as u8, path: change.path })
+        .collect();
+    // Docker writes null, not an empty list, when nothing changed.
+    stream::json(&(!answer.is_empty()).then_some(answer))
+}
+
+pub(super) async fn export(daemon: Shared, Path(id): Path<String>) -> Reply {
+    Ok(stream::tar(daemon.engine.export(&id).await?))
+}
+
+pub(super) async fn head(daemon: Shared, Path(id): Path<String>, call: Call) -> Reply {
+    let stat = daemon.engine.archive_stat(&id, path(&call)?).await?;
+    let mut response = axum::response::Response::new(Body::empty());
+    response.headers_mut().insert(STAT, stat_header(&stat)?);
+    Ok(response)
+}
+
+pub(super) async fn get(daemon: Shared, Path(id): Path<String>, call: Call) -> Reply {
+    let (stat, archive) = daemon.engine.archive_get(&id, path(&call)?).await?;
+    let mut response = stream::tar(archive);
+    response.headers_mut().insert(STAT, stat_header(&stat)?);
+    Ok(response)
+}
+
+pub(super) async fn put(daemon: Shared, Path(id): Path<String>, call: Call, request: Request) -> Reply {
+    let path = path(&call)?.to_owned();
+    let keep_kind = call.query.flag("noOverwriteDirNonDir");
+    let copy_owner = call.query.flag("copyUIDGID");
+    let archive = Box::new(body::reader(request.into_body()));
+    daemon.engine.archive_put(&id, &path, archive, keep_kind, copy_owner).await?;
+    stream::empty(StatusCode::OK)
+}
+
+fn path(call: &Call) -> Result<&str, ApiError> {
+    call.query.text("path").ok_or_else(|| ApiError::bad_request("missing query parameter: path"))
+}
+
+fn stat_header(stat: &gantry_engine::PathStat) -> Result<HeaderValue, ApiError> {
+    let stat = PathStat {
+        name: stat.name.clone(),
+        size: stat.size,
+        mode: stat.mode,
+        mtime: gantry_api::time::format(stat.modified),
+        link_target: stat.link_target.clone(),
+    };
+    let json = serde_json::to_vec(&stat).unwrap_or_default();
+    let text = base64::engine::general_purpose::STANDARD.encode(json);
+    HeaderValue::from_str(&text).map_err(|error| ApiError::internal(error.to_string()))
+}

@@ -1,0 +1,268 @@
+//! Start and stop of the daemon, in the written order.
+//!
+//! Start: settings · log · claim of the data folder · images · networks · engine (finds its containers again) · cluster ·
+//! registry · sockets (last, so that the first answer is a true one) · pidfile.
+//!
+//! Stop (SIGTERM, SIGINT): no new connections · running requests end or get five seconds · cluster (the node's tasks run on)
+//! · registry · engine (records are durable already; monitors and containers live on) · networks · socket files and pidfile.
+
+use crate::daemon::Daemon;
+use crate::host::Host;
+use crate::listen::{self, ListenError, Listener};
+use crate::lock::{DataLock, LockError};
+use crate::routes;
+use crate::server;
+use crate::settings::{LogFormat, Settings, SettingsError};
+use gantry_engine::{Engine, EngineConfig, RuntimeEntry, RuntimeKind};
+use gantry_model::container::Ulimit;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Time for running requests when the daemon stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Wrong flags.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The data folder belongs to another.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The containers.
+    #[error("open the containers beneath {}", path.display())]
+    Engine {
+        /// Data folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: gantry_engine::Error,
+    },
+    /// Our own runtime is not there.
+    #[error("gantry-runtime was not found beside {} nor in PATH: install it there or give --runtime-path", .0.display())]
+    NoRuntime(PathBuf),
+    /// A file of the daemon itself.
+    #[error("{act} {}", path.display())]
+    File {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals or threads.
+    #[error("{act}")]
+    System {
+        /// What was tried.
+        act: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn file(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StartError {
+    let path = path.to_owned();
+    move |source| StartError::File { act, path, source }
+}
+
+/// Turns logging on.
+pub fn init_log(settings: &Settings) {
+    use tracing_subscriber::EnvFilter;
+    // The libraries below us talk much at debug; GANTRY_LOG can ask for them by name.
+    let own = format!("warn,gantry={0}", settings.log_level);
+    let crates = ["daemon", "engine", "images", "network", "registry", "cluster", "planner", "linux"];
+    let filter = crates.iter().fold(own, |text, name| format!("{text},gantry_{name}={}", settings.log_level));
+    let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber in one process (tests) is no reason to fail.
+    let _ = match settings.log_format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+    };
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(settings: Settings) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("gantry")
+        .build()
+        .map_err(|source| StartError::System { act: "start the threads of the daemon", source })?;
+    let result = runtime.block_on(serve(settings));
+    // Blocking work that nobody waits for any more (a cancelled unpack) must not hold the end up.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result
+}
+
+async fn serve(settings: Settings) -> Result<(), StartError> {
+    let lock = DataLock::claim(&settings.data_root)?;
+    std::fs::create_dir_all(&settings.run_root).map_err(file("make the run folder", &settings.run_root))?;
+    let daemon = open(settings).await?;
+    let mut listeners = Vec::new();
+    for host in &daemon.settings.hosts {
+        listeners.push(listen::open(host, daemon.settings.tls.as_ref()).await?);
+    }
+    let pidfile = daemon.settings.pidfile.as_deref().map(Pidfile::write).transpose()?;
+    let hosts: Vec<String> = daemon.settings.hosts.iter().map(ToString::to_string).collect();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), api = %hosts.join(" "), "daemon is ready");
+    serve_until_told(&daemon, listeners).await?;
+    tracing::info!("daemon ends; containers live on");
+    close(&daemon).await;
+    drop(pidfile);
+    drop(lock);
+    Ok(())
+}
+
+async fn open(settings: Settings) -> Result<Arc<Daemon>, StartError> {
+    let host = Host::observe();
+    let name = settings.node_name.clone().unwrap_or_else(|| host.hostname.clone());
+    let config = engine_config(&settings, &name)?;
+    let path = settings.data_root.clone();
+    let engine = Engine::open(config).await.map_err(|source| StartError::Engine { path, source })?;
+    let id = identity(&settings.data_root)?;
+    Ok(Arc::new(Daemon { settings, host, id, name, engine, listeners: Arc::default() }))
+}
+
+async fn close(daemon: &Daemon) {
+    daemon.engine.close().await;
+}
+
+async fn serve_until_told(daemon: &Arc<Daemon>, listeners: Vec<Listener>) -> Result<(), StartError> {
+    let act = "listen for signals";
+    let mut term = signal(SignalKind::terminate()).map_err(|source| StartError::System { act, source })?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|source| StartError::System { act, source })?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|source| StartError::System { act, source })?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let router = routes::router(Arc::clone(daemon));
+    for listener in listeners {
+        tasks.spawn(server::serve(listener, router.clone(), stop.clone(), tasks.clone()));
+    }
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::info!("SIGHUP: settings are read at start only; restart the daemon, containers live on"),
+        }
+    }
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::debug!("requests still run; they are cut off");
+    }
+    Ok(())
+}
+
+/// The engine's part of the settings.
+fn engine_config(settings: &Settings, name: &str) -> Result<EngineConfig, StartError> {
+    let monitor = match &settings.runtime_path {
+        Some(path) => path.clone(),
+        None => find_runtime()?,
+    };
+    let mut config = EngineConfig::new(&settings.data_root, &settings.run_root, monitor);
+    for (name, path) in &settings.runtimes {
+        config
+            .runtimes
+            .insert(name.clone(), RuntimeEntry { path: path.clone(), kind: RuntimeKind::External });
+    }
+    config.default_runtime.clone_from(&settings.default_runtime);
+    config.init_binary.clone_from(&settings.init_path);
+    config.default_init = settings.init;
+    config.cgroup_parent.clone_from(&settings.cgroup_parent);
+    name.clone_into(&mut config.name);
+    if let Some(driver) = &settings.log_driver {
+        config.default_log_driver.clone_from(driver);
+    }
+    if let Some(size) = settings.log_opts.get("max-size") {
+        config.default_log_max_size = crate::settings::bytes("log-opt max-size", size)?;
+    }
+    if let Some(count) = settings.log_opts.get("max-file") {
+        config.default_log_max_file = crate::settings::number("log-opt max-file", count, "a whole number")?;
+    }
+    config.default_ulimits =
+        settings.default_ulimits.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
+    config.default_dns.clone_from(&settings.dns);
+    config.default_dns_options.clone_from(&settings.dns_opts);
+    config.default_dns_search.clone_from(&settings.dns_search);
+    config.default_shm_size = settings.default_shm_size.unwrap_or(config.default_shm_size);
+    config.default_stop_timeout = settings.stop_timeout.unwrap_or(config.default_stop_timeout);
+    Ok(config)
+}
+
+/// `nofile=1024:2048`.
+fn ulimit(text: &str) -> Result<Ulimit, SettingsError> {
+    let bad = || SettingsError::BadValue {
+        name: "--default-ulimit".to_owned(),
+        value: text.to_owned(),
+        expected: "name=soft[:hard]",
+    };
+    let (name, limits) = text.split_once('=').ok_or_else(bad)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| text.parse().map_err(|_| bad());
+    Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
+}
+
+/// The runtime: named by GANTRY_RUNTIME, beside this executable, or in PATH.
+fn find_runtime() -> Result<PathBuf, StartError> {
+    let own = std::env::current_exe()
+        .map_err(|source| StartError::System { act: "find this executable", source })?;
+    let beside = own.with_file_name("gantry-runtime");
+    let named = std::env::var_os("GANTRY_RUNTIME").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path: Vec<PathBuf> =
+        std::env::split_paths(&path).map(|folder| folder.join("gantry-runtime")).collect();
+    named
+        .into_iter()
+        .chain([beside])
+        .chain(in_path)
+        .find(|path| path.is_file())
+        .ok_or(StartError::NoRuntime(own))
+}
+
+/// The daemon's identity: made once, kept in the data folder.
+fn identity(data_root: &Path) -> Result<String, StartError> {
+    let path = data_root.join("daemon-id");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file("read", &path)(error)),
+    }
+    let id =
+        std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(file("draw an id from", &path))?;
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, id.trim()).map_err(file("write", &fresh))?;
+    std::fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(file("flush", &fresh))?;
+    std::fs::rename(&fresh, &path).map_err(file("rename into place", &path))?;
+    Ok(id.trim().to_owned())
+}
+
+/// The file with the process id, taken away at the end.
+struct Pidfile(PathBuf);
+
+impl Pidfile {
+    fn write(path: &Path) -> Result<Self, StartError> {
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(file("write the process id to", path))?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        // Nothing is lost when it cannot be removed: the next start overwrites it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
