@@ -3,11 +3,24 @@
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod filter;
 pub mod request;
 pub mod stats;
 pub mod view;
 
 mod engine;
+mod limits;
+mod logs;
+mod merge;
+mod mounts;
+mod names;
+mod pattern;
+mod record;
+mod restart;
+mod security;
+mod signal;
+mod spec;
+mod state;
 
 pub use config::{EngineConfig, RuntimeEntry, RuntimeKind};
 pub use engine::{ArchiveReader, Engine, Wait};
