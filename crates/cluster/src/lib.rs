@@ -9,6 +9,8 @@ pub mod control;
 pub mod error;
 pub mod executor;
 pub mod identity;
+pub(crate) mod raft;
+pub(crate) mod rpc;
 
 pub use config::{
     ClusterConfig, InitRequest, JoinRequest, LocalInfo, LocalNodeState, RemoteManager, Rotate, SwarmInfo,

@@ -1,0 +1,365 @@
+//! The log: entries in memory for reading, and in a redb file for ever. One thread writes; what waits for it is committed together.
+
+use super::{EntryOf, LogIdOf, Types, VoteOf};
+use crate::error::{Error, Result};
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+const MARKS: TableDefinition<&str, &[u8]> = TableDefinition::new("marks");
+const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+const COMMITTED: &str = "committed";
+const FORMAT: &str = "format";
+/// Version of the file's format.
+const FORMAT_NOW: &[u8] = b"1";
+/// The commit mark need not be durable; it is written with the next group, or after this pause.
+const IDLE: Duration = Duration::from_millis(200);
+/// How long an earlier user of the file may take to let go of it.
+const CLOSING: Duration = Duration::from_secs(5);
+
+type Entry = EntryOf<Types>;
+type LogId = LogIdOf<Types>;
+
+/// The log.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Mutex<Shared>>,
+    writer: Sender<Write>,
+}
+
+/// What is on disk or on its way there.
+#[derive(Default)]
+struct Shared {
+    entries: BTreeMap<u64, Entry>,
+    vote: Option<VoteOf<Types>>,
+    purged: Option<LogId>,
+    committed: Option<LogId>,
+}
+
+/// Work for the writing thread.
+enum Write {
+    Append(Vec<(u64, Vec<u8>)>, IOFlushed<Types>),
+    Mark(&'static str, Option<Vec<u8>>, oneshot::Sender<io::Result<()>>),
+    Lazy(&'static str, Option<Vec<u8>>),
+    TruncateFrom(u64, oneshot::Sender<io::Result<()>>),
+    Purge(u64, Vec<u8>, oneshot::Sender<io::Result<()>>),
+}
+
+enum Done {
+    Flushed(IOFlushed<Types>),
+    Answer(oneshot::Sender<io::Result<()>>),
+}
+
+fn json<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(io::Error::other)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+impl Log {
+    /// Opens the log, or makes an empty one. Blocks.
+    pub fn open(path: &Path) -> Result<Self> {
+        let act = || format!("open the Raft log {}", path.display());
+        let database = create(path).map_err(|e| Error::trouble(act(), &e))?;
+        let shared = load(&database).map_err(|e| Error::trouble(act(), &e))?;
+        let (writer, work) = channel();
+        std::thread::Builder::new()
+            .name("raft-log".into())
+            .spawn(move || write_loop(&database, &work))
+            .map_err(|e| Error::trouble("start the thread of the Raft log", &e))?;
+        Ok(Self { shared: Arc::new(Mutex::new(shared)), writer })
+    }
+
+    /// Entries in the log, for recovery.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().entries.values().cloned().collect()
+    }
+
+    /// Empties the log as if all up to `last` had been purged; the vote stays, so that no term is used twice. Blocks.
+    pub fn reset(self, last: LogId) -> io::Result<()> {
+        let bytes = json(&last)?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Write::TruncateFrom(0, answer))?;
+        answered.blocking_recv().map_err(|_| io::Error::other("the Raft log is closed"))??;
+        let (answer, answered) = oneshot::channel();
+        self.send(Write::Purge(last.index(), bytes, answer))?;
+        answered.blocking_recv().map_err(|_| io::Error::other("the Raft log is closed"))?
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, write: Write) -> io::Result<()> {
+        self.writer.send(write).map_err(|_| io::Error::other("the Raft log is closed"))
+    }
+
+    async fn ask(&self, write: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Write) -> io::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.send(write(answer))?;
+        answered.await.map_err(|_| io::Error::other("the Raft log is closed"))?
+    }
+}
+
+/// Opens the file; one that this process has just closed may take a moment until its lock is gone.
+fn create(path: &Path) -> std::result::Result<Database, redb::DatabaseError> {
+    let deadline = Instant::now() + CLOSING;
+    loop {
+        match Database::create(path) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < deadline => {
+                std::thread::sleep(IDLE / 10)
+            }
+            other => return other,
+        }
+    }
+}
+
+fn load(database: &Database) -> io::Result<Shared> {
+    let transaction = database.begin_write().map_err(io::Error::other)?;
+    {
+        let mut marks = transaction.open_table(MARKS).map_err(io::Error::other)?;
+        let format = marks.get(FORMAT).map_err(io::Error::other)?.map(|value| value.value().to_vec());
+        match format {
+            None => drop(marks.insert(FORMAT, FORMAT_NOW).map_err(io::Error::other)?),
+            Some(format) if format == FORMAT_NOW => {}
+            Some(format) => {
+                let text = String::from_utf8_lossy(&format).into_owned();
+                return Err(io::Error::other(format!("format {text} is newer than this program")));
+            }
+        }
+        transaction.open_table(ENTRIES).map_err(io::Error::other)?;
+    }
+    transaction.commit().map_err(io::Error::other)?;
+    let transaction = database.begin_read().map_err(io::Error::other)?;
+    let marks = transaction.open_table(MARKS).map_err(io::Error::other)?;
+    let mark = |name| {
+        marks.get(name).map_err(io::Error::other).map(|found| found.map(|value| value.value().to_vec()))
+    };
+    let mut shared = Shared {
+        vote: mark(VOTE)?.map(|bytes| parse(&bytes)).transpose()?,
+        purged: mark(PURGED)?.map(|bytes| parse(&bytes)).transpose()?,
+        committed: mark(COMMITTED)?.map(|bytes| parse(&bytes)).transpose()?,
+        entries: BTreeMap::new(),
+    };
+    let entries = transaction.open_table(ENTRIES).map_err(io::Error::other)?;
+    for row in entries.iter().map_err(io::Error::other)? {
+        let (index, bytes) = row.map_err(io::Error::other)?;
+        shared.entries.insert(index.value(), parse(bytes.value())?);
+    }
+    Ok(shared)
+}
+
+/// Takes all that waits, writes it in one transaction, then answers: a group commit. Ends when the last [`Log`] is dropped.
+fn write_loop(database: &Database, work: &Receiver<Write>) {
+    let mut lazy: BTreeMap<&'static str, Option<Vec<u8>>> = BTreeMap::new();
+    loop {
+        let first = match work.recv_timeout(if lazy.is_empty() { Duration::from_secs(3600) } else { IDLE }) {
+            Ok(write) => Some(write),
+            Err(RecvTimeoutError::Timeout) if lazy.is_empty() => continue,
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let mut group: Vec<Write> = first.into_iter().collect();
+        group.extend(work.try_iter());
+        if !group.is_empty() && group.iter().all(|write| matches!(write, Write::Lazy(..))) {
+            for write in group {
+                if let Write::Lazy(name, value) = write {
+                    lazy.insert(name, value);
+                }
+            }
+            continue;
+        }
+        commit(database, group, std::mem::take(&mut lazy));
+    }
+    if !lazy.is_empty() {
+        commit(database, Vec::new(), lazy);
+    }
+}
+
+fn commit(database: &Database, group: Vec<Write>, lazy: BTreeMap<&'static str, Option<Vec<u8>>>) {
+    let mut done = Vec::with_capacity(group.len());
+    let result = write_group(database, group, lazy, &mut done);
+    if let Err(error) = &result {
+        tracing::error!(error = %error, "writing the Raft log failed");
+    }
+    for waiting in done {
+        let result = result.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+        match waiting {
+            Done::Flushed(callback) => callback.io_completed(result),
+            Done::Answer(sender) => drop(sender.send(result)),
+        }
+    }
+}
+
+fn write_group(
+    database: &Database,
+    group: Vec<Write>,
+    lazy: BTreeMap<&'static str, Option<Vec<u8>>>,
+    done: &mut Vec<Done>,
+) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for write in group {
+        // The answer is registered before anything can fail, so that everyone hears of a failure.
+        let row = match write {
+            Write::Append(entries, callback) => {
+                done.push(Done::Flushed(callback));
+                Row::Append(entries)
+            }
+            Write::Mark(name, value, sender) => {
+                done.push(Done::Answer(sender));
+                Row::Mark(name, value)
+            }
+            Write::Lazy(name, value) => Row::Mark(name, value),
+            Write::TruncateFrom(index, sender) => {
+                done.push(Done::Answer(sender));
+                Row::TruncateFrom(index)
+            }
+            Write::Purge(index, mark, sender) => {
+                done.push(Done::Answer(sender));
+                Row::Purge(index, mark)
+            }
+        };
+        rows.push(row);
+    }
+    let mut transaction = database.begin_write().map_err(io::Error::other)?;
+    transaction.set_durability(Durability::Immediate).map_err(io::Error::other)?;
+    {
+        let mut entries = transaction.open_table(ENTRIES).map_err(io::Error::other)?;
+        let mut marks = transaction.open_table(MARKS).map_err(io::Error::other)?;
+        for row in lazy.into_iter().map(|(name, value)| Row::Mark(name, value)).chain(rows) {
+            row.write(&mut entries, &mut marks).map_err(io::Error::other)?;
+        }
+    }
+    transaction.commit().map_err(io::Error::other)
+}
+
+enum Row {
+    Append(Vec<(u64, Vec<u8>)>),
+    Mark(&'static str, Option<Vec<u8>>),
+    TruncateFrom(u64),
+    Purge(u64, Vec<u8>),
+}
+
+impl Row {
+    fn write(
+        self,
+        entries: &mut redb::Table<'_, u64, &'static [u8]>,
+        marks: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    ) -> std::result::Result<(), redb::StorageError> {
+        match self {
+            Self::Append(rows) => {
+                for (index, bytes) in rows {
+                    entries.insert(index, bytes.as_slice())?;
+                }
+            }
+            Self::Mark(name, Some(bytes)) => drop(marks.insert(name, bytes.as_slice())?),
+            Self::Mark(name, None) => drop(marks.remove(name)?),
+            Self::TruncateFrom(index) => entries.retain_in(index.., |_, _| false)?,
+            Self::Purge(index, mark) => {
+                marks.insert(PURGED, mark.as_slice())?;
+                entries.retain_in(..=index, |_, _| false)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let bounds: (Bound<u64>, Bound<u64>) = (range.start_bound().cloned(), range.end_bound().cloned());
+        Ok(self.lock().entries.range(bounds).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<VoteOf<Types>>, io::Error> {
+        Ok(self.lock().vote.clone())
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let shared = self.lock();
+        let last = shared.entries.last_key_value().map(|(_, entry)| entry.log_id());
+        Ok(LogState {
+            last_purged_log_id: shared.purged.clone(),
+            last_log_id: last.or_else(|| shared.purged.clone()),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf<Types>) -> Result<(), io::Error> {
+        let bytes = json(vote)?;
+        self.ask(|answer| Write::Mark(VOTE, Some(bytes), answer)).await?;
+        self.lock().vote = Some(vote.clone());
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let bytes = committed.as_ref().map(json).transpose()?;
+        self.lock().committed = committed;
+        self.send(Write::Lazy(COMMITTED, bytes))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        // The mark may lag behind the snapshot or be ahead of a log that was cut: openraft wants it inside the log.
+        let shared = self.lock();
+        let last = shared
+            .entries
+            .last_key_value()
+            .map(|(_, entry)| entry.log_id())
+            .or_else(|| shared.purged.clone());
+        Ok(shared.committed.clone().min(last).max(shared.purged.clone()))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let rows =
+            entries.iter().map(|entry| Ok((entry.index(), json(entry)?))).collect::<io::Result<Vec<_>>>()?;
+        self.lock().entries.extend(entries.into_iter().map(|entry| (entry.index(), entry)));
+        self.send(Write::Append(rows, callback))
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let from = last.map_or(0, |id| id.index() + 1);
+        self.lock().entries.split_off(&from);
+        self.ask(|answer| Write::TruncateFrom(from, answer)).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let bytes = json(&upto)?;
+        let index = upto.index();
+        {
+            let mut shared = self.lock();
+            shared.entries = shared.entries.split_off(&(index + 1));
+            shared.purged = Some(upto);
+        }
+        self.ask(|answer| Write::Purge(index, bytes, answer)).await
+    }
+}

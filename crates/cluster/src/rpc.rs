@@ -1,0 +1,5 @@
+//! How nodes talk: TLS connections in both directions, and refusals that survive the journey.
+
+pub mod dial;
+pub mod listen;
+pub mod status;

@@ -1,0 +1,97 @@
+//! Refusals on the wire: our error travels whole in the details of a gRPC status, with the leader to ask instead.
+
+use crate::config::RemoteManager;
+use crate::error::{Error, ErrorKind};
+use crate::identity::Subject;
+use crate::rpc::listen::Caller;
+use gantry_model::node::NodeRole;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tonic::{Code, Request, Status};
+
+/// A refusal as it travels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Wire {
+    error: Error,
+    leader: Option<RemoteManager>,
+}
+
+/// Our error as a status.
+pub fn status(error: Error) -> Status {
+    refusal(error, None)
+}
+
+/// "Not here": the caller should ask the leader, if we know one.
+pub fn redirect(leader: Option<RemoteManager>) -> Status {
+    refusal(Error::no_leader(), leader)
+}
+
+fn refusal(error: Error, leader: Option<RemoteManager>) -> Status {
+    let code = match error.kind {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::FailedPrecondition | ErrorKind::AlreadyInSwarm | ErrorKind::NotInSwarm => {
+            Code::FailedPrecondition
+        }
+        ErrorKind::OutOfSequence => Code::Aborted,
+        ErrorKind::Unavailable | ErrorKind::NotManager => Code::Unavailable,
+        ErrorKind::PermissionDenied => Code::PermissionDenied,
+        ErrorKind::Unsupported => Code::Unimplemented,
+        ErrorKind::Internal => Code::Internal,
+    };
+    let message = error.message.clone();
+    let details = serde_json::to_vec(&Wire { error, leader }).unwrap_or_default();
+    Status::with_details(code, message, details.into())
+}
+
+/// The error that a status carries, and the leader that it names. A status of the transport becomes `Unavailable`.
+pub fn error_of(status: &Status) -> (Error, Option<RemoteManager>) {
+    if let Ok(wire) = serde_json::from_slice::<Wire>(status.details()) {
+        return (wire.error, wire.leader);
+    }
+    let error = match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated => Error::denied(status.message()),
+        Code::InvalidArgument | Code::OutOfRange => Error::invalid(status.message()),
+        Code::Unimplemented => Error::unsupported(status.message()),
+        _ => Error::unavailable(crate::error::chain(status)),
+    };
+    (error, None)
+}
+
+/// Whether nobody answered, as against a refusal by the other node.
+pub fn is_transport(status: &Status) -> bool {
+    status.details().is_empty()
+        && matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
+        )
+}
+
+/// The caller's certificate; a refusal if it has none.
+pub fn subject<T>(request: &Request<T>) -> Result<Subject, Status> {
+    let caller = request.extensions().get::<Caller>();
+    caller
+        .and_then(|caller| caller.subject.clone())
+        .ok_or_else(|| status(Error::denied("Permission denied: this call needs a certificate of the swarm")))
+}
+
+/// The caller's certificate, which must be a manager's.
+pub fn manager<T>(request: &Request<T>) -> Result<Subject, Status> {
+    let subject = subject(request)?;
+    if subject.role == NodeRole::Manager {
+        Ok(subject)
+    } else {
+        Err(status(Error::denied(format!("Permission denied: node {} is not a manager", subject.node_id))))
+    }
+}
+
+/// JSON from another node.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Status> {
+    serde_json::from_slice(bytes).map_err(|e| status(Error::invalid(format!("read {what}: {e}"))))
+}
+
+/// JSON for another node.
+pub fn json<T: Serialize>(value: &T, what: &str) -> Result<Vec<u8>, Status> {
+    serde_json::to_vec(value).map_err(|e| status(Error::internal(format!("write {what}: {e}"))))
+}
