@@ -447,6 +447,9 @@ pub struct NetworkAttachmentConfig {
     /// Options of the driver.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub driver_opts: BTreeMap<String, String>,
+    /// Addresses asked for, without prefix; empty: any.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
 }
 
 /// Log driver of tasks.

@@ -124,6 +124,12 @@ pub struct Task {
     /// Earliest start of a replacement (RFC 3339); empty: at once.
     #[serde(rename = "GantryStartAfter", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub start_after: String,
+    /// RFC 3339, by the managers' clock, when it was first seen running; kept by the store.
+    #[serde(rename = "GantryRunningAt", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub running_at: String,
+    /// RFC 3339, by the managers' clock, when it was seen to have ended; kept by the store.
+    #[serde(rename = "GantryEndedAt", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub ended_at: String,
 }
 
 fn zero_slot(slot: &u64) -> bool {

@@ -7,6 +7,9 @@ use gantry_model::task::Task;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+/// VXLAN identifier of the routing mesh; those of networks begin above it.
+pub const MESH_VNI: u32 = 4096;
+
 /// All that one node needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

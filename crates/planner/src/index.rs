@@ -1,9 +1,10 @@
 //! Indexes of the state: everything here follows from the objects and is kept up to date with each change.
 
 use crate::object::ClusterNetwork;
-use crate::subnet::{AddressSet, Cidr};
+use crate::subnet::{AddressSet, address_of};
 use crate::table::{Keyed, Table};
 use gantry_model::id::ServiceId;
+use gantry_model::overlay::Transport;
 use gantry_model::service::{PortConfig, Service};
 use gantry_model::task::{Task, TaskState};
 use std::collections::BTreeMap;
@@ -53,34 +54,43 @@ pub struct NodeLoad {
     /// The same by service.
     pub by_service: BTreeMap<ServiceId, u32>,
     /// Ports of the node that tasks publish: protocol and number.
-    pub host_ports: BTreeMap<(Protocol, u16), u32>,
+    pub host_ports: BTreeMap<(Transport, u16), u32>,
 }
 
-/// Transport protocol of a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
+/// The protocol of a published port; validation lets none pass but the three, and none means TCP.
+pub fn protocol_of(port: &PortConfig) -> Transport {
+    Transport::parse(&port.protocol).unwrap_or(Transport::Tcp)
 }
 
-impl Protocol {
-    /// The protocol of a published port; what is neither `udp` nor `sctp` is TCP, the default.
+/// Where a published port answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishMode {
+    /// On every node.
+    Ingress,
+    /// On the nodes of the tasks.
+    Host,
+}
+
+impl PublishMode {
+    /// The mode of a published port; ingress unless it says `host`.
     pub fn of(port: &PortConfig) -> Self {
-        match port.protocol.as_str() {
-            "udp" => Self::Udp,
-            "sctp" => Self::Sctp,
-            _ => Self::Tcp,
-        }
+        if port.publish_mode == "host" { Self::Host } else { Self::Ingress }
     }
+}
+
+/// Whether a task has its node for good. Tasks of global services name their node from the beginning.
+pub fn is_placed(task: &Task) -> bool {
+    task.status.state >= TaskState::Assigned && !task.node_id.is_empty()
 }
 
 /// Whether a task holds what it reserved: it has a node and its container has not ended.
 pub fn holds_resources(task: &Task) -> bool {
-    !task.node_id.is_empty() && !task.status.state.is_terminal()
+    is_placed(task) && !task.status.state.is_terminal()
+}
+
+/// Whether a task is prepared and not yet to be started.
+pub fn is_gated(task: &Task) -> bool {
+    task.desired_state <= TaskState::Ready && !task.status.state.is_terminal()
 }
 
 /// Whether a task is meant to run (or to run to its end) and has not ended.
@@ -113,13 +123,32 @@ impl NodeLoad {
                     self.memory_bytes.saturating_add(reserved.memory_bytes.saturating_mul(i64::from(sign)));
             }
             for port in task.host_ports.iter().filter(|port| port.published_port != 0) {
-                adjust(&mut self.host_ports, (Protocol::of(port), port.published_port), sign);
+                adjust(&mut self.host_ports, (protocol_of(port), port.published_port), sign);
             }
             if is_live(task) {
                 self.active = self.active.saturating_add_signed(sign);
                 adjust(&mut self.by_service, task.service_id.clone(), sign);
             }
         }
+    }
+}
+
+/// The ports with a number that a service asks for or was given.
+fn published(service: &Service) -> impl Iterator<Item = &PortConfig> {
+    let asked = service.spec.endpoint_spec.iter().flat_map(|spec| &spec.ports);
+    asked.chain(&service.endpoint.ports).filter(|port| port.published_port != 0)
+}
+
+fn move_between(
+    table: &mut Table<Task>,
+    old: Option<&Arc<Task>>,
+    new: Option<&Arc<Task>>,
+    belongs: fn(&Task) -> bool,
+) {
+    match (old.filter(|task| belongs(task)), new.filter(|task| belongs(task))) {
+        (_, Some(new)) => drop(table.insert(Arc::clone(new))),
+        (Some(old), None) => drop(table.remove(old.key())),
+        (None, None) => {}
     }
 }
 
@@ -152,6 +181,8 @@ pub struct Indexes {
     pub gated: Table<Task>,
     /// Service names.
     pub service_names: Arc<BTreeMap<String, ServiceId>>,
+    /// Published ports, and which services publish each, in which mode.
+    pub ports: Arc<BTreeMap<(Transport, u16), BTreeMap<ServiceId, PublishMode>>>,
     /// Addresses in use, by network id.
     pub addresses: BTreeMap<String, Arc<AddressSet>>,
     /// Store index at which a node last changed.
@@ -163,33 +194,31 @@ pub struct Indexes {
 impl Indexes {
     /// Takes the change of a task into account.
     pub fn task(&mut self, index: u64, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
-        if let Some(old) = old {
-            self.task_gone(old, new);
+        let service = old.or(new).map(|task| task.service_id.as_str()).unwrap_or_default();
+        let group = entry(&mut self.by_service, service, |key| TaskGroup { key, ..TaskGroup::default() });
+        group.touched = index;
+        match (old, new) {
+            (_, Some(new)) => drop(group.tasks.insert(Arc::clone(new))),
+            (Some(old), None) => drop(group.tasks.remove(old.key())),
+            (None, None) => {}
+        }
+        self.task_on_node(old, new);
+        move_between(&mut self.unplaced, old, new, is_unplaced);
+        move_between(&mut self.gated, old, new, is_gated);
+        self.task_addresses(old, new);
+    }
+
+    fn task_on_node(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
+        let (old, new) = (old.filter(|task| is_placed(task)), new.filter(|task| is_placed(task)));
+        if let Some(old) = old
+            && let Some(node) = self.by_node.get_mut(old.node_id.as_str())
+        {
+            node.load.remove(old);
+            if new.is_none_or(|new| new.node_id != old.node_id) {
+                node.tasks.remove(old.key());
+            }
         }
         if let Some(new) = new {
-            self.task_came(new);
-        }
-        let service = old.or(new).map(|task| task.service_id.as_str()).unwrap_or_default();
-        self.touch_service(index, service);
-    }
-
-    fn task_gone(&mut self, old: &Arc<Task>, new: Option<&Arc<Task>>) {
-        if let Some(node) = self.by_node.get_mut(old.node_id.as_str()) {
-            node.tasks.remove(old.key());
-            node.load.remove(old);
-        }
-        if new.is_none_or(|new| new.service_id != old.service_id)
-            && let Some(group) = self.by_service.get_mut(old.service_id.as_str())
-        {
-            group.tasks.remove(old.key());
-        }
-        self.unplaced.remove(old.key());
-        self.gated.remove(old.key());
-        self.mark_attachments(old, Mark::Free);
-    }
-
-    fn task_came(&mut self, new: &Arc<Task>) {
-        if !new.node_id.is_empty() {
             let node = entry(&mut self.by_node, new.node_id.as_str(), |key| NodeTasks {
                 key,
                 ..NodeTasks::default()
@@ -197,25 +226,26 @@ impl Indexes {
             node.tasks.insert(Arc::clone(new));
             node.load.add(new);
         }
-        let group = entry(&mut self.by_service, new.service_id.as_str(), |key| TaskGroup {
-            key,
-            ..TaskGroup::default()
-        });
-        group.tasks.insert(Arc::clone(new));
-        if is_unplaced(new) {
-            self.unplaced.insert(Arc::clone(new));
-        }
-        if new.desired_state <= TaskState::Ready && !new.status.state.is_terminal() {
-            self.gated.insert(Arc::clone(new));
-        }
+    }
+
+    fn task_addresses(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         // An ended task has left the network: its addresses are free, though its record keeps them for the history.
-        self.mark_attachments(new, Mark::Use);
+        let holds =
+            |task: &&Arc<Task>| !task.status.state.is_terminal() && !task.networks_attachments.is_empty();
+        let (old, new) = (old.filter(holds), new.filter(holds));
+        if let (Some(old), Some(new)) = (old, new)
+            && old.networks_attachments == new.networks_attachments
+        {
+            return;
+        }
+        for (task, mark) in [(old, Mark::Free), (new, Mark::Use)] {
+            if let Some(task) = task {
+                self.mark_attachments(task, mark);
+            }
+        }
     }
 
     fn mark_attachments(&mut self, task: &Task, mark: Mark) {
-        if task.status.state.is_terminal() {
-            return;
-        }
         for attachment in &task.networks_attachments {
             for address in &attachment.addresses {
                 self.mark(&attachment.network_id, address, mark);
@@ -232,6 +262,7 @@ impl Indexes {
             for vip in &old.endpoint.virtual_ips {
                 self.mark(&vip.network_id, &vip.addr, Mark::Free);
             }
+            self.free_ports(old);
             self.touch_service(index, old.id.as_str());
         }
         if let Some(new) = new {
@@ -241,7 +272,28 @@ impl Indexes {
             for vip in &new.endpoint.virtual_ips {
                 self.mark(&vip.network_id, &vip.addr, Mark::Use);
             }
+            self.use_ports(new);
             self.touch_service(index, new.id.as_str());
+        }
+    }
+
+    fn use_ports(&mut self, service: &Service) {
+        for port in published(service) {
+            let services =
+                Arc::make_mut(&mut self.ports).entry((protocol_of(port), port.published_port)).or_default();
+            services.insert(service.id.clone(), PublishMode::of(port));
+        }
+    }
+
+    fn free_ports(&mut self, service: &Service) {
+        for port in published(service) {
+            let (ports, key) = (Arc::make_mut(&mut self.ports), (protocol_of(port), port.published_port));
+            if let Some(services) = ports.get_mut(&key) {
+                services.remove(&service.id);
+                if services.is_empty() {
+                    ports.remove(&key);
+                }
+            }
         }
     }
 
@@ -266,7 +318,7 @@ impl Indexes {
     }
 
     fn mark(&mut self, network: &str, address: &str, mark: Mark) {
-        let Some(address) = Cidr::address_of(address) else { return };
+        let Some(address) = address_of(address) else { return };
         if !self.addresses.contains_key(network) {
             self.addresses.insert(network.to_owned(), Arc::default());
         }

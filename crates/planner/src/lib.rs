@@ -8,12 +8,17 @@
 //! | [`assignment`] | what one node needs to know |
 //! | [`validate`] | checks of what clients send |
 
+mod allocator;
 pub mod assignment;
 pub mod change;
+pub mod constraint;
+mod draft;
 pub mod ids;
 pub mod index;
 pub mod object;
+mod orchestrator;
 pub mod plan;
+mod scheduler;
 pub mod state;
 pub mod subnet;
 pub mod table;

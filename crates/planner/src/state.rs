@@ -246,56 +246,66 @@ impl State {
 
     fn put(&mut self, index: u64, now: Timestamp, object: &Object) {
         let stamp = Stamp { version: Version { index }, now: time::text(now) };
-        match object {
+        let mut object = object.clone();
+        match &mut object {
             Object::Cluster(record) => {
-                let mut record = record.as_ref().clone();
                 let cluster = &mut record.cluster;
                 stamp.mark(&mut cluster.version, &mut cluster.created_at, &mut cluster.updated_at);
-                self.indexes.networks_touched = index;
-                self.cluster = Some(Arc::new(record));
             }
             Object::Node(node) => {
-                let mut node = node.as_ref().clone();
                 stamp.mark(&mut node.version, &mut node.created_at, &mut node.updated_at);
                 let known = self.node(&node.id).filter(|old| old.status.state == node.status.state);
                 node.status.since = known.map_or_else(|| stamp.now.clone(), |old| old.status.since.clone());
-                self.indexes.nodes_touched = index;
-                self.nodes.insert(Arc::new(node));
             }
             Object::Service(service) => {
-                let mut service = service.as_ref().clone();
                 stamp.mark(&mut service.version, &mut service.created_at, &mut service.updated_at);
-                let service = Arc::new(service);
+            }
+            Object::Task(task) => stamp.mark(&mut task.version, &mut task.created_at, &mut task.updated_at),
+            Object::Network(network) => {
+                stamp.mark(&mut network.version, &mut network.network.created, &mut network.updated_at);
+            }
+            Object::Secret(secret) => {
+                stamp.mark(&mut secret.version, &mut secret.created_at, &mut secret.updated_at)
+            }
+            Object::Config(config) => {
+                stamp.mark(&mut config.version, &mut config.created_at, &mut config.updated_at)
+            }
+        }
+        self.insert(index, object);
+    }
+
+    /// Puts an object as it is, version and times included, and keeps the indexes.
+    pub(crate) fn insert(&mut self, index: u64, object: Object) {
+        match object {
+            Object::Cluster(record) => {
+                self.indexes.networks_touched = index;
+                self.cluster = Some(Arc::new(*record));
+            }
+            Object::Node(node) => {
+                self.indexes.nodes_touched = index;
+                self.nodes.insert(Arc::new(*node));
+            }
+            Object::Service(service) => {
+                let service = Arc::new(*service);
                 let old = self.services.insert(Arc::clone(&service));
                 self.indexes.service(index, old.as_deref(), Some(&service));
             }
-            Object::Task(task) => {
-                let mut task = task.as_ref().clone();
-                stamp.mark(&mut task.version, &mut task.created_at, &mut task.updated_at);
-                self.put_task(index, task);
-            }
+            Object::Task(task) => self.put_task(index, *task),
             Object::Network(network) => {
-                let mut network = network.as_ref().clone();
-                stamp.mark(&mut network.version, &mut network.network.created, &mut network.updated_at);
-                let network = Arc::new(network);
+                let network = Arc::new(*network);
                 let old = self.networks.insert(Arc::clone(&network));
                 self.indexes.network(index, old.as_deref(), Some(&network));
             }
             Object::Secret(secret) => {
-                let mut secret = secret.as_ref().clone();
-                stamp.mark(&mut secret.version, &mut secret.created_at, &mut secret.updated_at);
-                self.secrets.insert(Arc::new(secret));
+                self.secrets.insert(Arc::new(*secret));
             }
             Object::Config(config) => {
-                let mut config = config.as_ref().clone();
-                stamp.mark(&mut config.version, &mut config.created_at, &mut config.updated_at);
-                self.configs.insert(Arc::new(config));
+                self.configs.insert(Arc::new(*config));
             }
         }
     }
 
-    /// Puts a task as it is, version and times included, and keeps the indexes.
-    pub(crate) fn put_task(&mut self, index: u64, task: Task) {
+    fn put_task(&mut self, index: u64, task: Task) {
         let task = Arc::new(task);
         let old = self.tasks.insert(Arc::clone(&task));
         self.indexes.task(index, old.as_ref(), Some(&task));
@@ -334,19 +344,27 @@ impl State {
         }
     }
 
-    fn observe(&mut self, index: u64, now: Timestamp, task: &TaskId, status: &TaskStatus) {
+    /// Takes a status that was observed.
+    pub(crate) fn observe(&mut self, index: u64, now: Timestamp, task: &TaskId, status: &TaskStatus) {
         let Some(old) = self.task(task) else { return };
         if !moves_forward(&old.status, status) {
             return;
         }
         let mut task = old.as_ref().clone();
         task.status = status.clone();
+        if task.running_at.is_empty() && status.state == TaskState::Running {
+            task.running_at = time::text(now);
+        }
+        if task.ended_at.is_empty() && status.state.is_terminal() {
+            task.ended_at = time::text(now);
+        }
         task.version = Version { index };
         task.updated_at = time::text(now);
         self.put_task(index, task);
     }
 
-    fn desire(&mut self, index: u64, now: Timestamp, task: &TaskId, state: TaskState) {
+    /// Raises the state that is wanted.
+    pub(crate) fn desire(&mut self, index: u64, now: Timestamp, task: &TaskId, state: TaskState) {
         let Some(old) = self.task(task) else { return };
         if old.desired_state >= state {
             return;

@@ -1,0 +1,237 @@
+//! Spreading: which of the nodes that pass the filters gets the next task.
+//!
+//! Without preferences the usual case is that most nodes have no task of the service: then the nodes are taken in the
+//! order of their totals, and only as many are looked at as tasks are placed. When every node has one, a heap over all
+//! of them goes on. With preferences the nodes are the leaves of a tree over the labels' values.
+
+use super::filter::{Filter, Requirements};
+use super::{Field, active_on};
+use crate::draft::Draft;
+use crate::time;
+use gantry_model::id::{NodeId, ServiceId};
+use gantry_model::node::Node;
+use gantry_model::service::Placement;
+use gantry_model::task::TaskState;
+use jiff::SignedDuration;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+
+/// Failures of a service's tasks on a node, within [`RECENT`], after which other nodes are preferred, as Docker does.
+const MANY_FAILURES: u32 = 5;
+/// How long a failure counts.
+const RECENT: SignedDuration = SignedDuration::from_mins(5);
+
+/// The rank of a node, the best first: trouble, tasks of the service, tasks, place in the field.
+type Rank = (bool, u32, u32, usize);
+
+/// Chooses nodes for the tasks of one group.
+pub struct Picker<'r> {
+    needs: &'r Requirements,
+    service: ServiceId,
+    troubled: HashMap<NodeId, u32>,
+    stage: Stage,
+    moved: HashMap<usize, u32>,
+}
+
+enum Stage {
+    /// Nodes without a task of the service, by total: where the walk over the field has come to.
+    Fresh { after: Option<(u32, usize)> },
+    /// All nodes.
+    Tree(Branch),
+}
+
+impl<'r> Picker<'r> {
+    /// A picker for the tasks of a service.
+    pub fn new(
+        draft: &Draft<'_>,
+        field: &Field,
+        service: &ServiceId,
+        placement: &Placement,
+        needs: &'r Requirements,
+    ) -> Self {
+        let troubled = recent_failures(draft, service);
+        let mut picker = Self {
+            needs,
+            service: service.clone(),
+            troubled,
+            stage: Stage::Fresh { after: None },
+            moved: HashMap::new(),
+        };
+        let labels: Vec<&str> = placement
+            .preferences
+            .iter()
+            .filter_map(|p| Some(p.spread.as_ref()?.spread_descriptor.as_str()))
+            .collect();
+        if !labels.is_empty() {
+            picker.stage = Stage::Tree(picker.tree(draft, field, &labels));
+        }
+        picker
+    }
+
+    /// The place of the node that gets the next task.
+    pub fn next(&mut self, draft: &Draft<'_>, field: &Field) -> Option<usize> {
+        if let Stage::Fresh { after } = self.stage {
+            if let Some((total, place)) = self.next_fresh(draft, field, after) {
+                self.stage = Stage::Fresh { after: Some((total, place)) };
+                return Some(place);
+            }
+            self.stage = Stage::Tree(self.tree(draft, field, &[]));
+        }
+        let mut stage = std::mem::replace(&mut self.stage, Stage::Fresh { after: None });
+        let found = match &mut stage {
+            Stage::Tree(tree) => tree.take(&mut |rank| self.passes(&Filter::CHANGING, draft, field, rank.3)),
+            Stage::Fresh { .. } => None,
+        };
+        self.stage = stage;
+        found.map(|rank| rank.3)
+    }
+
+    /// Notes that a task was put on a node.
+    pub fn placed(&mut self, draft: &Draft<'_>, field: &Field, place: usize) {
+        let node = &field.nodes[place];
+        let total = active_on(draft, &node.id);
+        self.moved.entry(place).or_insert(total.saturating_sub(1));
+        let rank = self.rank(draft, field, place);
+        if let Stage::Tree(tree) = &mut self.stage {
+            tree.put_back(rank, node);
+        }
+    }
+
+    /// The nodes that got tasks, with the totals that they had before.
+    pub fn finish(self) -> HashMap<usize, u32> {
+        self.moved
+    }
+
+    /// The next node without a task of the service and without trouble. While the group is placed nothing else changes,
+    /// so what was passed over stays passed over.
+    fn next_fresh(
+        &self,
+        draft: &Draft<'_>,
+        field: &Field,
+        after: Option<(u32, usize)>,
+    ) -> Option<(u32, usize)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let rest = field.by_total.range((after.map_or(Unbounded, Excluded), Unbounded));
+        rest.copied().find(|(_, place)| {
+            let (troubled, of_service, ..) = self.rank(draft, field, *place);
+            !troubled && of_service == 0 && self.passes(&Filter::ALL, draft, field, *place)
+        })
+    }
+
+    fn passes(&self, filters: &[Filter], draft: &Draft<'_>, field: &Field, place: usize) -> bool {
+        let node = &field.nodes[place];
+        let load = draft.state.load_of(&node.id);
+        filters.iter().all(|filter| filter.passes(self.needs, node, load))
+    }
+
+    fn rank(&self, draft: &Draft<'_>, field: &Field, place: usize) -> Rank {
+        let id = &field.nodes[place].id;
+        let load = draft.state.load_of(id);
+        let of_service = load.and_then(|load| load.by_service.get(&self.service)).copied().unwrap_or(0);
+        let troubled = self.troubled.get(id).is_some_and(|failures| *failures >= MANY_FAILURES);
+        (troubled, of_service, load.map_or(0, |load| load.active), place)
+    }
+
+    fn tree(&self, draft: &Draft<'_>, field: &Field, labels: &[&str]) -> Branch {
+        let mut tree = Branch::new(labels);
+        for place in 0..field.nodes.len() {
+            let node = &field.nodes[place];
+            let rank = self.rank(draft, field, place);
+            let fits = self.passes(&Filter::STEADY, draft, field, place);
+            tree.add(rank, node, fits);
+        }
+        tree
+    }
+}
+
+fn recent_failures(draft: &Draft<'_>, service: &ServiceId) -> HashMap<NodeId, u32> {
+    let Ok(since) = draft.now.checked_sub(RECENT) else { return HashMap::new() };
+    let since = time::text(since);
+    let mut failures = HashMap::new();
+    for task in draft.state.tasks_of_service(service) {
+        let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
+        if failed && task.ended_at > since {
+            *failures.entry(task.node_id.clone()).or_default() += 1;
+        }
+    }
+    failures
+}
+
+/// A branch of the tree of labels: either branches by the values of its label, or nodes.
+struct Branch {
+    label: Option<String>,
+    below: Vec<String>,
+    branches: BTreeMap<String, Branch>,
+    nodes: BinaryHeap<Reverse<Rank>>,
+    /// Tasks of the service in it.
+    tasks: u32,
+}
+
+impl Branch {
+    fn new(labels: &[impl AsRef<str>]) -> Self {
+        let mut labels = labels.iter().map(|label| label.as_ref().to_owned());
+        let label = labels.next();
+        Self { label, below: labels.collect(), branches: BTreeMap::new(), nodes: BinaryHeap::new(), tasks: 0 }
+    }
+
+    fn add(&mut self, rank: Rank, node: &Node, fits: bool) {
+        self.tasks += rank.1;
+        match &self.label {
+            None if fits => self.nodes.push(Reverse(rank)),
+            None => {}
+            Some(label) => {
+                let below = &self.below;
+                let branch = self.branches.entry(value_of(node, label)).or_insert_with(|| Branch::new(below));
+                branch.add(rank, node, fits);
+            }
+        }
+    }
+
+    /// Takes the best node out of the branch with the fewest tasks. Nodes that `passes` turns away are dropped: within
+    /// a group they only get fuller.
+    fn take(&mut self, passes: &mut impl FnMut(Rank) -> bool) -> Option<Rank> {
+        if self.label.is_none() {
+            while let Some(Reverse(rank)) = self.nodes.pop() {
+                if passes(rank) {
+                    return Some(rank);
+                }
+            }
+            return None;
+        }
+        let mut order: Vec<(u32, String)> =
+            self.branches.iter().map(|(value, branch)| (branch.tasks, value.clone())).collect();
+        order.sort_unstable();
+        for (_, value) in order {
+            if let Some(rank) = self.branches.get_mut(&value).and_then(|branch| branch.take(passes)) {
+                return Some(rank);
+            }
+            self.branches.remove(&value);
+        }
+        None
+    }
+
+    fn put_back(&mut self, rank: Rank, node: &Node) {
+        self.tasks += 1;
+        match &self.label {
+            None => self.nodes.push(Reverse(rank)),
+            Some(label) => {
+                if let Some(branch) = self.branches.get_mut(&value_of(node, label)) {
+                    branch.put_back(rank, node);
+                }
+            }
+        }
+    }
+}
+
+/// The value of a label by which tasks are spread; a node without the label counts to the empty value.
+fn value_of(node: &Node, label: &str) -> String {
+    let labels = |prefix: &str| label.get(..prefix.len()).filter(|start| start.eq_ignore_ascii_case(prefix));
+    let value = if labels("node.labels.").is_some() {
+        node.spec.labels.get(&label["node.labels.".len()..])
+    } else if labels("engine.labels.").is_some() {
+        node.description.engine.labels.get(&label["engine.labels.".len()..])
+    } else {
+        None
+    };
+    value.cloned().unwrap_or_default()
+}
