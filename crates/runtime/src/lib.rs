@@ -5,5 +5,17 @@
 //! | [`oci`] | `config.json` and the other documents of the OCI runtime specification; Docker's defaults |
 //! | [`monitor`] | what stays with a container: its contract with the engine, stdio, log, attach |
 
+pub mod channel;
+pub mod clock;
+pub mod error;
+pub mod filter;
+pub mod hooks;
+pub mod init;
+pub mod launch;
+pub mod limits;
 pub mod monitor;
+pub mod mount_options;
 pub mod oci;
+pub mod plan;
+pub mod program;
+pub mod state;

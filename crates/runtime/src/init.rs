@@ -1,0 +1,293 @@
+//! The first process of a container, from its clone to its exec: it carries out a [`Plan`] and decides nothing.
+//!
+//! ```text
+//! runtime                              first process
+//!   │ ids mapped (user namespace) ───►   join namespaces, attach root, mount
+//!   │ cgroups ready ─────────────────►   join cgroups, show them, devices, masks
+//!   │ ◄─────────────── await hooks       (only when there are hooks)
+//!   │ hooks done ────────────────────►   pivot_root, sysctls, find the program
+//!   │ ◄─────────────── ready (terminal)
+//!   │ start ─────────────────────────►   startContainer hooks, user, capabilities, filter, exec
+//!   │ ◄─────────────── end of file = the program runs; or failed
+//! ```
+
+mod cgroups;
+pub mod identity;
+mod rootfs;
+
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use gantry_linux::{
+    namespace::{self, Namespaces},
+    process,
+    root::Links,
+    terminal::Terminal,
+};
+use rustix::fs::{Mode, OFlags};
+
+use crate::{
+    channel::{Channel, FromInit, ToInit},
+    error::{Act, Error, Result},
+    hooks,
+    oci::{self, Hooks, Spec, Status},
+    plan::{Gate, Plan, Stdio},
+};
+use rootfs::Rootfs;
+
+/// Runs the first process; never returns.
+pub fn run(mut plan: Plan, channel: Channel) -> ! {
+    let prepared = match prepare(&mut plan, &channel) {
+        Ok(prepared) => prepared,
+        Err(error) => fail(&channel, &error),
+    };
+    let (terminal, ready) = prepared;
+    if let Err(error) = channel.report(&FromInit::Ready(terminal)).act(|| "report that it is ready".to_owned()) {
+        fail(&channel, &error);
+    }
+    let starter = match await_start(&plan.gate, channel) {
+        Ok(starter) => starter,
+        // Nobody is left who could be told.
+        Err(_) => process::exit_now(1),
+    };
+    let error = start(&plan, ready);
+    fail(&starter, &error)
+}
+
+fn fail(channel: &Channel, error: &Error) -> ! {
+    // When the runtime is gone nobody can be told.
+    let _ = channel.report(&FromInit::Failed { exit_code: error.exit_code(), message: error.chain() });
+    process::exit_now(1)
+}
+
+/// What is left to do at the start.
+struct Ready {
+    program: identity::Program,
+    slave: Option<OwnedFd>,
+}
+
+fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready)> {
+    process::reset_signals().act(|| "reset signals".to_owned())?;
+    process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
+    rustix::process::setsid().act(|| "create a session".to_owned())?;
+    rustix::process::umask(Mode::empty());
+    if plan.new.contains(Namespaces::USER) {
+        channel.expect(ToInit::IdsMapped).act(|| "wait for the id mappings".to_owned())?;
+        become_root()?;
+    }
+    for (kind, fd, path) in std::mem::take(&mut plan.join) {
+        if kind != Namespaces::PID {
+            namespace::join(&fd, kind).act(|| format!("join namespace {}", path.display()))?;
+        }
+    }
+    name_host(&plan.spec)?;
+    let mut cgroups = cgroups::Joining::new(plan, channel);
+    let rootfs = Rootfs::attach(plan)?;
+    rootfs.mount_all(plan, &mut cgroups)?;
+    rootfs.devices(plan)?;
+    let linux = plan.spec.linux.clone().unwrap_or_default();
+    let terminal = open_terminal(plan, &rootfs)?;
+    write_sysctls(plan, &linux)?;
+    cgroups.join()?;
+    run_create_hooks(plan, channel)?;
+    rootfs.make_read_only(&linux.readonly_paths)?;
+    rootfs.mask(&linux.masked_paths)?;
+    let process = process_of(&plan.spec)?.clone();
+    enter(plan, rootfs, &process)?;
+    let program = identity::Program::prepare(&process)?;
+    let (master, slave) = terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
+    Ok((master, Ready { program, slave }))
+}
+
+/// Changes the root. The working folder is made before the root becomes read-only.
+fn enter(plan: &Plan, rootfs: Rootfs, process: &oci::Process) -> Result<()> {
+    if process.cwd != "/" && !rootfs.root.exists(&process.cwd) {
+        // What cannot be made (a bind mount that is read-only) is told when it is entered.
+        let _ = rootfs.root.mkdir_all(&process.cwd, 0o755);
+    }
+    rootfs.enter(plan)?;
+    identity::enter_working_folder(&process.cwd)
+}
+
+fn process_of(spec: &Spec) -> Result<&oci::Process> {
+    spec.process.as_ref().ok_or_else(|| Error::Config { field: "process".into(), problem: "is missing".into() })
+}
+
+/// Becomes root of the new user namespace: until then this process has no rights in it.
+fn become_root() -> Result<()> {
+    use rustix::fs::{Gid, Uid};
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)
+        .act(|| "become group 0 of the user namespace".to_owned())?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+        .act(|| "become user 0 of the user namespace".to_owned())
+}
+
+fn name_host(spec: &Spec) -> Result<()> {
+    if let Some(name) = spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+        rustix::system::sethostname(name.as_bytes()).act(|| format!("set host name {name}"))?;
+    }
+    if let Some(name) = spec.domainname.as_deref().filter(|name| !name.is_empty()) {
+        process::set_domain_name(name).act(|| format!("set domain name {name}"))?;
+    }
+    Ok(())
+}
+
+/// Opens the terminal in the container's own devpts.
+fn open_terminal(plan: &Plan, rootfs: &Rootfs) -> Result<Option<Terminal>> {
+    if !matches!(plan.stdio, Stdio::Terminal) {
+        return Ok(None);
+    }
+    let words = || "open a terminal".to_owned();
+    // DEVPTS_SUPER_MAGIC of linux/magic.h.
+    let is_devpts = |fd: &OwnedFd| rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == 0x1cd1);
+    let devpts = rootfs.root.open_path("/dev/pts", Links::Follow).ok().filter(is_devpts);
+    let terminal = match devpts {
+        Some(devpts) => Terminal::open_in(devpts.as_fd()).act(words)?,
+        None => Terminal::open().act(words)?,
+    };
+    rootfs.console(terminal.slave.as_fd())?;
+    Ok(Some(terminal))
+}
+
+/// Writes kernel parameters, those only that belong to a namespace of this container.
+///
+/// They go through the host's /proc, which shows each process the values of its own namespaces and which no image can
+/// redirect (CVE-2025-52881).
+fn write_sysctls(plan: &Plan, linux: &oci::Linux) -> Result<()> {
+    for (name, value) in &linux.sysctl {
+        check_sysctl(name, &linux.namespaces)?;
+        let path = format!("sys/{}", name.replace('.', "/"));
+        let words = || format!("set sysctl {name} to {value:?}");
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&plan.proc, path.as_str(), flags, Mode::empty()).act(words)?;
+        rustix::io::write(&file, value.as_bytes()).act(words)?;
+    }
+    Ok(())
+}
+
+/// Refuses parameters that belong to the whole host.
+fn check_sysctl(name: &str, namespaces: &[oci::Namespace]) -> Result<()> {
+    let has = |kind| namespaces.iter().any(|namespace| namespace.kind == kind);
+    let ipc = name.starts_with("fs.mqueue.")
+        || ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shm_rmid_forced"].contains(&name)
+        || ["kernel.shmall", "kernel.shmmax", "kernel.shmmni"].contains(&name);
+    let allowed = if ipc {
+        has(oci::NamespaceKind::Ipc)
+    } else if name.starts_with("net.") || name.starts_with("net/") {
+        has(oci::NamespaceKind::Network)
+    } else {
+        name == "kernel.domainname" && has(oci::NamespaceKind::Uts)
+    };
+    let clean = !name.split(['.', '/']).any(|part| part.is_empty());
+    if allowed && clean {
+        return Ok(());
+    }
+    Err(Error::Config {
+        field: "linux.sysctl".into(),
+        problem: format!("{name:?} is not in a separate kernel namespace of this container"),
+    })
+}
+
+fn run_create_hooks(plan: &Plan, channel: &Channel) -> Result<()> {
+    let Some(hooks) = &plan.spec.hooks else { return Ok(()) };
+    if !has_create_hooks(hooks) {
+        return Ok(());
+    }
+    channel.report(&FromInit::AwaitHooks).act(|| "ask for hooks".to_owned())?;
+    channel.expect(ToInit::HooksDone).act(|| "wait for hooks".to_owned())?;
+    hooks::run("createContainer", &hooks.create_container, &state(plan, Status::Creating))
+}
+
+/// Whether the runtime has to run hooks before pivot_root.
+pub fn has_create_hooks(hooks: &Hooks) -> bool {
+    !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && hooks.create_container.is_empty())
+}
+
+/// The state as a hook inside the container sees it.
+fn state(plan: &Plan, status: Status) -> oci::State {
+    oci::State {
+        oci_version: oci::OCI_VERSION.to_owned(),
+        id: plan.id.clone(),
+        status,
+        pid: Some(std::process::id().cast_signed()),
+        bundle: plan.bundle.clone(),
+        annotations: plan.spec.annotations.clone(),
+    }
+}
+
+/// Waits for the start order and returns where the outcome is to be reported.
+fn await_start(gate: &Gate, channel: Channel) -> std::io::Result<Channel> {
+    match gate {
+        Gate::Channel => {
+            channel.expect(ToInit::Start)?;
+            Ok(channel)
+        }
+        Gate::Socket(listener) => {
+            drop(channel);
+            loop {
+                let connection = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC);
+                let starter = match connection {
+                    Ok(connection) => Channel::from(connection),
+                    Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                // Someone who connects and goes away without an order does not start anything.
+                if starter.expect(ToInit::Start).is_ok() {
+                    return Ok(starter);
+                }
+            }
+        }
+    }
+}
+
+fn start(plan: &Plan, ready: Ready) -> Error {
+    match start_program(plan, ready) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+enum Never {}
+
+fn start_program(plan: &Plan, ready: Ready) -> Result<Never> {
+    let process = process_of(&plan.spec)?;
+    if let Some(hooks) = &plan.spec.hooks {
+        hooks::run("startContainer", &hooks.start_container, &state(plan, Status::Created))?;
+    }
+    identity::limit(process)?;
+    match (&plan.stdio, &ready.slave) {
+        (_, Some(slave)) => {
+            let size = process.console_size.map(|size| (size.height, size.width)).or(plan.console_size);
+            identity::use_terminal(slave, size, Some(process.user.uid))?;
+        }
+        (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
+        _ => {}
+    }
+    identity::close_others(plan.preserve_fds)?;
+    identity::label(process, plan.proc.as_fd())?;
+    identity::become_user(process, &plan.capabilities, plan.filter.as_ref())?;
+    Err(ready.program.exec())
+}
+
+/// Lowers or raises how readily the kernel kills a process for want of memory.
+pub fn set_oom_score(pid: i32, score: i32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+        .act(|| format!("set oom_score_adj of {pid} to {score}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Namespace, NamespaceKind};
+
+    #[test]
+    fn only_parameters_of_own_namespaces_are_set() {
+        let net = [Namespace { kind: NamespaceKind::Network, path: None }];
+        assert!(check_sysctl("net.ipv4.ip_forward", &net).is_ok());
+        for bad in ["kernel.core_pattern", "kernel.shmmax", "vm.swappiness", "net..x", "net.ipv4./../../x"] {
+            assert!(check_sysctl(bad, &net).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Joining the container's cgroups from inside, and showing them in the container.
+
+use std::os::fd::AsFd;
+
+use gantry_linux::{
+    cgroup::{Folder, Version},
+    mount::{Attributes, Depth, Detached, Parameter, Propagation, attr},
+    namespace::{self, Namespaces},
+};
+
+use super::rootfs::Rootfs;
+use crate::{
+    channel::{Channel, ToInit},
+    error::{Act, Error, Result},
+    plan::{Plan, PlannedMount},
+};
+
+/// Waits for the cgroups, which the runtime makes meanwhile, and joins them; at most once.
+pub struct Joining<'a> {
+    channel: &'a Channel,
+    group: gantry_linux::cgroup::Cgroup,
+    id: String,
+    new_namespace: bool,
+    /// In a user namespace this process may not write to the cgroups: the runtime has moved it.
+    moved_from_outside: bool,
+    joined: bool,
+}
+
+impl<'a> Joining<'a> {
+    /// Nothing happens before it is needed.
+    pub fn new(plan: &Plan, channel: &'a Channel) -> Joining<'a> {
+        Joining {
+            channel,
+            group: plan.group.clone(),
+            id: plan.id.clone(),
+            new_namespace: plan.new_cgroup_namespace,
+            moved_from_outside: plan.new.contains(Namespaces::USER),
+            joined: false,
+        }
+    }
+
+    /// Joins, if that has not happened yet.
+    pub fn join(&mut self) -> Result<()> {
+        if self.joined {
+            return Ok(());
+        }
+        self.joined = true;
+        self.channel.expect(ToInit::CgroupsReady).act(|| "wait for the cgroups".to_owned())?;
+        if !self.moved_from_outside {
+            // On v2 this process was cloned into its group.
+            self.group.join_v1().map_err(|source| Error::Cgroup { id: self.id.clone(), source })?;
+        }
+        if self.new_namespace {
+            namespace::unshare(Namespaces::CGROUP).act(|| "create cgroup namespace".to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// The folders to show, and whether the namespace hides what is above them.
+    pub fn namespace(&self) -> (&[Folder], bool) {
+        (self.group.folders(), self.new_namespace)
+    }
+}
+
+/// Shows the container's own groups at the mount's destination.
+pub fn mount(rootfs: &Rootfs, mount: &PlannedMount, (folders, own_namespace): (&[Folder], bool)) -> Result<()> {
+    let words = || "show the container's groups".to_owned();
+    let v1: Vec<&Folder> = folders.iter().filter(|folder| folder.version == Version::V1).collect();
+    if v1.is_empty() || mount.kind == "cgroup2" {
+        let Some(folder) = folders.iter().find(|folder| folder.version == Version::V2) else { return Ok(()) };
+        let tree = view(folder, own_namespace)?;
+        tree.set(Depth::This, mount.options.own).act(words)?;
+        let place = rootfs.place(&mount.destination, true)?;
+        return tree.attach(place.as_fd()).act(words).map(drop);
+    }
+    let writable = mount.options.own.set & !attr::RDONLY;
+    let tmpfs = Detached::new("tmpfs", Some("tmpfs"), &[Parameter::Value("mode", "755")], writable).act(words)?;
+    let place = rootfs.place(&mount.destination, true)?;
+    let tmpfs = tmpfs.attach(place.as_fd()).act(words)?;
+    for folder in v1 {
+        let name = folder.mount.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let destination = format!("{}/{name}", mount.destination.trim_end_matches('/'));
+        rootfs.root.mkdir(&destination, 0o755).act(words)?;
+        let tree = view(folder, own_namespace)?;
+        tree.set(Depth::This, mount.options.own).act(words)?;
+        let place = rootfs.place(&destination, true)?;
+        tree.attach(place.as_fd()).act(words)?;
+        // Controllers that share one hierarchy are found by each of their names.
+        for controller in folder.controllers.iter().filter(|c| folder.controllers.len() > 1 && **c != name) {
+            let link = format!("{}/{controller}", mount.destination.trim_end_matches('/'));
+            rootfs.root.symlink(&name, &link).act(words)?;
+        }
+    }
+    if mount.options.own.set & attr::RDONLY != 0 {
+        gantry_linux::mount::set_attributes(tmpfs.as_fd(), Depth::This, Attributes::read_only()).act(words)?;
+    }
+    Ok(())
+}
+
+/// A view of one hierarchy that begins at the container's group.
+fn view(folder: &Folder, own_namespace: bool) -> Result<Detached> {
+    let words = || format!("show cgroup {}", folder.path.display());
+    if !own_namespace {
+        let tree = Detached::bind(&folder.path, Depth::This).act(words)?;
+        tree.set(Depth::This, Attributes::propagation(Propagation::Private)).act(words)?;
+        return Ok(tree);
+    }
+    if folder.version == Version::V2 {
+        return Detached::new("cgroup2", Some("cgroup"), &[], 0).act(words);
+    }
+    let mut parameters = Vec::new();
+    for controller in &folder.controllers {
+        match controller.strip_prefix("name=") {
+            Some(name) => parameters.extend([Parameter::Flag("none"), Parameter::Value("name", name)]),
+            None => parameters.push(Parameter::Flag(controller)),
+        }
+    }
+    Detached::new("cgroup", Some("cgroup"), &parameters, 0).act(words)
+}

@@ -1,0 +1,220 @@
+//! The last steps before the program: limits, standard descriptors, working folder, user, capabilities, filter.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use gantry_linux::{
+    capability::{self, CapSet, Capability},
+    process::{self, ExecStrings, SchedulerAttributes},
+    rlimit::Limited,
+    root::Root,
+    user,
+};
+use rustix::{
+    fs::{Gid, Mode, OFlags, Uid},
+    thread,
+};
+
+use crate::{
+    error::{Act, Error, Result},
+    filter::Filter,
+    oci::{Process, User},
+    plan::CapabilitySets,
+    program,
+};
+
+/// A program that is ready to replace this process.
+pub struct Program {
+    path: CString,
+    shown: String,
+    args: ExecStrings,
+    env: ExecStrings,
+}
+
+impl Program {
+    /// Finds it in this process's root, which is the container's.
+    pub fn prepare(process: &Process) -> Result<Program> {
+        let name = process.args.first().cloned().unwrap_or_default();
+        let path = program::find(&name, &process.env)?;
+        let mut env = process.env.clone();
+        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+            env.push(format!("HOME={}", home(process.user.uid)));
+        }
+        let words = || "read process.args and process.env".to_owned();
+        Ok(Program {
+            path: CString::new(path.as_str()).map_err(io::Error::from).act(words)?,
+            shown: name,
+            args: ExecStrings::new(&process.args).act(words)?,
+            env: ExecStrings::new(&env).act(words)?,
+        })
+    }
+
+    /// Replaces this process; returns only the reason why not.
+    pub fn exec(&self) -> Error {
+        program::refused(&self.shown, &process::exec(&self.path, &self.args, &self.env))
+    }
+}
+
+fn home(uid: u32) -> String {
+    let identity = Root::open("/").ok().and_then(|root| user::resolve(&root, &uid.to_string(), &[]).ok());
+    identity.map_or_else(|| "/".to_owned(), |identity| identity.home)
+}
+
+/// Enters the working folder; makes it when it is not there.
+pub fn enter_working_folder(cwd: &str) -> Result<()> {
+    let words = || format!("chdir to cwd {cwd:?}");
+    let root = Root::open("/").act(words)?;
+    // Links of /proc that lead out of the root through an open descriptor are not followed (CVE-2024-21626).
+    let folder = match root.open_path(cwd, gantry_linux::root::Links::Follow) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => root.mkdir_all(cwd, 0o755).act(words)?,
+        other => other.act(words)?,
+    };
+    rustix::process::fchdir(&folder).act(words)?;
+    let path = rustix::process::getcwd(Vec::new()).act(words)?;
+    if path.to_bytes().first() != Some(&b'/') {
+        return Err(Error::Config { field: "process.cwd".into(), problem: format!("{cwd:?} is outside the container") });
+    }
+    Ok(())
+}
+
+/// Limits, priorities and scheduling.
+pub fn limit(settings: &Process) -> Result<()> {
+    for limit in &settings.rlimits {
+        let kind = Limited::from_name(&limit.kind).ok_or_else(|| Error::Config {
+            field: "process.rlimits".into(),
+            problem: format!("unknown resource {:?}", limit.kind),
+        })?;
+        kind.set(limit.soft, limit.hard).act(|| format!("set {} to {}:{}", limit.kind, limit.soft, limit.hard))?;
+    }
+    if let Some(priority) = &settings.io_priority {
+        let class = match priority.class.as_str() {
+            "IOPRIO_CLASS_RT" => 1,
+            "IOPRIO_CLASS_IDLE" => 3,
+            _ => 2,
+        };
+        let level = u16::try_from(priority.priority.clamp(0, 7)).unwrap_or(0);
+        process::set_io_priority(class, level).act(|| "set the I/O priority".to_owned())?;
+    }
+    if let Some(scheduler) = &settings.scheduler {
+        let policy = ["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"]
+            .iter()
+            .position(|name| *name == scheduler.policy)
+            .unwrap_or(0);
+        let attributes = SchedulerAttributes {
+            policy: u32::try_from(policy).unwrap_or(0),
+            nice: scheduler.nice,
+            priority: u32::try_from(scheduler.priority).unwrap_or(0),
+            runtime: scheduler.runtime,
+            deadline: scheduler.deadline,
+            period: scheduler.period,
+            ..SchedulerAttributes::default()
+        };
+        process::set_scheduler(attributes).act(|| format!("set the scheduler to {}", scheduler.policy))?;
+    }
+    Ok(())
+}
+
+/// Puts descriptors on 0, 1 and 2.
+pub fn place_stdio(stdio: [BorrowedFd<'_>; 3]) -> Result<()> {
+    for (number, fd) in (0..).zip(stdio) {
+        process::place_fd(fd, number).act(|| format!("place descriptor {number}"))?;
+    }
+    Ok(())
+}
+
+/// Lets the user open /dev/stdout and its like again.
+fn own_stdio(user: &User) {
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    for fd in stdio {
+        let Ok(stat) = rustix::fs::fstat(fd) else { continue };
+        // The null device belongs to everybody; sockets and read-only file systems refuse, which is no reason to stop.
+        if stat.st_rdev != rustix::fs::makedev(1, 3) && stat.st_uid != user.uid {
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid)), None);
+        }
+    }
+}
+
+/// Becomes the user with these capabilities under this filter. After it only the exec follows.
+pub fn become_user(process: &Process, sets: &CapabilitySets, filter: Option<&Filter>) -> Result<()> {
+    own_stdio(&process.user);
+    capability::limit_bounding(sets.bounding).act(|| "limit the bounding set of capabilities".to_owned())?;
+    capability::keep_through_setuid(true).act(|| "keep capabilities".to_owned())?;
+    change_ids(&process.user)?;
+    capability::keep_through_setuid(false).act(|| "keep capabilities".to_owned())?;
+    rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
+
+    // Without no_new_privs only CAP_SYS_ADMIN may load a filter; it is given back right after, and the filter must
+    // let through what follows (capset, prctl, execve), as with every runtime. With no_new_privs it comes last.
+    let early = filter.filter(|_| !process.no_new_privileges);
+    if let Some(filter) = early {
+        let admin: CapSet = [Capability::SYS_ADMIN].into_iter().collect();
+        let (effective, permitted) = (sets.effective.union(admin), sets.permitted.union(admin));
+        capability::set(effective, permitted, sets.inheritable).act(|| "set capabilities".to_owned())?;
+        filter.program.load(filter.flags).act(|| "load the seccomp filter".to_owned())?;
+    }
+    capability::set(sets.effective, sets.permitted, sets.inheritable).act(|| "set capabilities".to_owned())?;
+    capability::set_ambient(sets.ambient).act(|| "set ambient capabilities".to_owned())?;
+    if process.no_new_privileges {
+        thread::set_no_new_privs(true).act(|| "set no_new_privs".to_owned())?;
+        if let Some(filter) = filter {
+            filter.program.load(filter.flags).act(|| "load the seccomp filter".to_owned())?;
+        }
+    }
+    Ok(())
+}
+
+fn change_ids(user: &User) -> Result<()> {
+    let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    match thread::set_thread_groups(&groups) {
+        // A user namespace may forbid it; without groups to set that does no harm.
+        Err(rustix::io::Errno::PERM) if groups.is_empty() => {}
+        other => other.act(|| format!("set groups {:?}", user.additional_gids))?,
+    }
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    thread::set_thread_res_gid(gid, gid, gid).act(|| format!("become group {}", user.gid))?;
+    thread::set_thread_res_uid(uid, uid, uid).act(|| format!("become user {}", user.uid))
+}
+
+/// Labels the next exec for AppArmor and SELinux, through the host's verified /proc.
+pub fn label(process: &Process, proc: BorrowedFd<'_>) -> Result<()> {
+    let set = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    if let Some(profile) = set(&process.apparmor_profile)
+        && fs::exists("/sys/module/apparmor").unwrap_or(false)
+    {
+        write_attribute(proc, "self/attr/apparmor/exec", &format!("exec {profile}"))?;
+    }
+    if let Some(label) = set(&process.selinux_label)
+        && fs::exists("/sys/fs/selinux").unwrap_or(false)
+    {
+        write_attribute(proc, "self/attr/exec", &label)?;
+    }
+    Ok(())
+}
+
+fn write_attribute(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
+    let words = || format!("write {value:?} to /proc/{path}");
+    let file = rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).act(words)?;
+    rustix::io::write(&file, value.as_bytes()).act(words).map(drop)
+}
+
+/// Everything but the standard descriptors closes at the exec.
+pub fn close_others(preserved: i32) -> Result<()> {
+    process::close_on_exec_from(3 + preserved.max(0)).act(|| "close descriptors".to_owned())
+}
+
+/// A controlling terminal on all three standard descriptors.
+pub fn use_terminal(slave: impl AsFd, size: Option<(u16, u16)>, gid_and_uid: Option<u32>) -> Result<()> {
+    let slave = slave.as_fd();
+    if let Some((rows, columns)) = size {
+        gantry_linux::terminal::resize(slave, rows, columns).act(|| "set the terminal's size".to_owned())?;
+    }
+    if let Some(uid) = gid_and_uid.filter(|uid| *uid != 0) {
+        // As with descriptors above: refusal does no harm.
+        let _ = rustix::fs::fchown(slave, Some(Uid::from_raw(uid)), None);
+    }
+    gantry_linux::terminal::make_controlling(slave).act(|| "make the terminal controlling".to_owned())?;
+    place_stdio([slave, slave, slave])
+}

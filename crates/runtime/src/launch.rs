@@ -1,0 +1,358 @@
+//! The runtime's side of making a container: clone, cgroups beside the first process, hooks, start.
+
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use gantry_linux::{
+    cgroup::{Cgroup, Hierarchies, Limits},
+    namespace::{self, Namespaces},
+    process::{self, Child, Cloned, Ended, Waiting},
+};
+
+use crate::{
+    channel::{Channel, FromInit, ToInit},
+    error::{Act, Error, Result},
+    hooks, init, limits,
+    oci::{IdMapping, Spec, State, Status},
+    plan::{Choices, Plan},
+    state::{Owner, Record, Store},
+};
+
+/// A container that waits for its start.
+#[derive(Debug)]
+pub struct Created {
+    /// Its first process.
+    pub child: Child,
+    /// The way to it.
+    pub channel: Channel,
+    /// Master of its terminal.
+    pub terminal: Option<OwnedFd>,
+    /// Its cgroup.
+    pub group: Cgroup,
+    /// What was written to its state.
+    pub record: Record,
+}
+
+/// What is to be made.
+pub struct Request<'a> {
+    /// Where its state goes.
+    pub store: &'a Store,
+    /// Its name.
+    pub id: &'a str,
+    /// Its bundle.
+    pub bundle: &'a Path,
+    /// Its configuration.
+    pub spec: Spec,
+    /// Who starts it.
+    pub owner: Owner,
+    /// The rest.
+    pub choices: Choices,
+}
+
+/// Makes a container up to the point where only the start order is missing. Undoes everything when it fails.
+///
+/// The caller must have reserved the id.
+pub fn create(request: Request<'_>) -> Result<Created> {
+    let (store, id) = (request.store, request.id);
+    let result = create_reserved(request);
+    if result.is_err() {
+        // The failure that is being told matters more than one of the clean-up.
+        let _ = store.remove(id);
+    }
+    result
+}
+
+fn create_reserved(request: Request<'_>) -> Result<Created> {
+    let Request { store, id, bundle, spec, owner, choices } = request;
+    let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
+    let path = cgroup_path(id, &spec);
+    let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
+    let group = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
+    if group.is_occupied() {
+        return Err(Error::Config {
+            field: "linux.cgroupsPath".into(),
+            problem: format!("{path:?} has processes in it"),
+        });
+    }
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let limits = limits::for_new(resources)?;
+    let record = Record {
+        id: id.to_owned(),
+        pid: 0,
+        start_time: 0,
+        bundle: bundle.to_owned(),
+        rootfs: spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default(),
+        created: crate::clock::now(),
+        started: false,
+        cgroup: path,
+        owner,
+        annotations: spec.annotations.clone(),
+    };
+    let plan = Plan::new(id, bundle, spec.clone(), group.clone(), choices)?;
+    let launched = launch(plan, &group).and_then(|(child, channel)| {
+        let made = Making { store, spec: &spec, group: &group, limits: &limits, record };
+        made.finish(child, channel)
+    });
+    if launched.is_err() {
+        // As above.
+        let _ = group.remove();
+    }
+    launched
+}
+
+/// Where the cgroup of a container is; systemd's `slice:prefix:name` becomes the path that systemd would make.
+pub fn cgroup_path(id: &str, spec: &Spec) -> String {
+    let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone()).filter(|path| !path.is_empty());
+    let Some(path) = path else { return format!("/gantry/{id}") };
+    match path.split(':').collect::<Vec<_>>().as_slice() {
+        [slice, prefix, name] => {
+            let slice = if slice.is_empty() { "system.slice" } else { slice };
+            let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+            format!("{}/{unit}", slice_path(slice))
+        }
+        _ if path.starts_with('/') => path,
+        _ => format!("/{path}"),
+    }
+}
+
+/// `a-b.slice` lies in `a.slice` (systemd.slice(5)).
+fn slice_path(slice: &str) -> String {
+    let stem = slice.trim_end_matches(".slice");
+    let mut path = String::new();
+    let mut name = String::new();
+    for part in stem.split('-').filter(|part| !part.is_empty()) {
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(part);
+        path.push('/');
+        path.push_str(&name);
+        path.push_str(".slice");
+    }
+    path
+}
+
+fn launch(plan: Plan, group: &Cgroup) -> Result<(Child, Channel)> {
+    let words = || "create the container's first process".to_owned();
+    let (ours, theirs) = Channel::pair().act(words)?;
+    let unified = group.create_unified().map_err(|source| Error::Cgroup { id: plan.id.clone(), source })?;
+    let joined_pid = plan.join.iter().find(|(kind, _, _)| *kind == Namespaces::PID);
+    let back = match joined_pid {
+        Some((_, fd, path)) => {
+            let own = namespace::open(Path::new("/proc/self/ns/pid")).act(words)?;
+            namespace::join(fd, Namespaces::PID).act(|| format!("join namespace {}", path.display()))?;
+            Some(own)
+        }
+        None => None,
+    };
+    let cloned = process::clone(plan.new, unified.as_ref().map(AsFd::as_fd));
+    if let Ok(Cloned::Child) = cloned {
+        drop(ours);
+        init::run(plan, theirs);
+    }
+    if let Some(own) = back {
+        namespace::join(&own, Namespaces::PID).act(|| "return to the own pid namespace".to_owned())?;
+    }
+    match cloned.act(|| format!("clone into new namespaces of {}", plan.id))? {
+        Cloned::Parent(child) => Ok((child, ours)),
+        Cloned::Child => process::exit_now(1),
+    }
+}
+
+struct Making<'a> {
+    store: &'a Store,
+    spec: &'a Spec,
+    group: &'a Cgroup,
+    limits: &'a Limits,
+    record: Record,
+}
+
+impl Making<'_> {
+    fn finish(mut self, child: Child, channel: Channel) -> Result<Created> {
+        match self.steps(&child, &channel) {
+            Ok(terminal) => {
+                Ok(Created { child, channel, terminal, group: self.group.clone(), record: self.record })
+            }
+            Err(error) => {
+                // A first process that has failed by itself knows the cause better than whoever talked to it.
+                let error = match channel_failure(&error, &channel) {
+                    Some(told) => told,
+                    None => error,
+                };
+                kill_and_reap(&child);
+                Err(error)
+            }
+        }
+    }
+
+    fn steps(&mut self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
+        let user_namespace = self.map_ids(child, channel)?;
+        if let Some(score) = self.spec.process.as_ref().and_then(|process| process.oom_score_adj) {
+            init::set_oom_score(child.pid, score)?;
+        }
+        let cgroup_error = |source| Error::Cgroup { id: self.record.id.clone(), source };
+        self.group.create().map_err(cgroup_error)?;
+        self.group.apply(self.limits).map_err(cgroup_error)?;
+        if user_namespace {
+            self.group.add_v1(child.pid).map_err(cgroup_error)?;
+        }
+        channel.tell(ToInit::CgroupsReady).act(|| "tell the first process of its cgroups".to_owned())?;
+        self.record.pid = child.pid;
+        self.record.start_time = process::start_time(child.pid).unwrap_or(0);
+        self.store.save(&self.record)?;
+        self.await_ready(child, channel)
+    }
+
+    fn map_ids(&self, child: &Child, channel: &Channel) -> Result<bool> {
+        let linux = self.spec.linux.as_ref();
+        let is_new = |n: &crate::oci::Namespace| n.kind == crate::oci::NamespaceKind::User && n.path.is_none();
+        let Some(linux) = linux.filter(|linux| linux.namespaces.iter().any(is_new)) else { return Ok(false) };
+        let ranges = |maps: &[IdMapping]| -> Vec<(u32, u32, u32)> {
+            maps.iter().map(|map| (map.container_id, map.host_id, map.size)).collect()
+        };
+        namespace::write_id_maps(child.pid, &ranges(&linux.uid_mappings), &ranges(&linux.gid_mappings))
+            .act(|| "write the id mappings".to_owned())?;
+        channel.tell(ToInit::IdsMapped).act(|| "tell the first process of its ids".to_owned())?;
+        Ok(true)
+    }
+
+    fn await_ready(&self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
+        loop {
+            match channel.next().act(|| "listen to the first process".to_owned())? {
+                Some(FromInit::AwaitHooks) => {
+                    if let Some(hooks) = &self.spec.hooks {
+                        let state = self.record.state(Status::Creating);
+                        hooks::run("prestart", &hooks.prestart, &state)?;
+                        hooks::run("createRuntime", &hooks.create_runtime, &state)?;
+                    }
+                    channel.tell(ToInit::HooksDone).act(|| "tell the first process of its hooks".to_owned())?;
+                }
+                Some(FromInit::Ready(terminal)) => return Ok(terminal),
+                Some(FromInit::Failed { exit_code, message }) => return Err(Error::Child { message, exit_code }),
+                None => return Err(gone(child, "its creation")),
+            }
+        }
+    }
+}
+
+/// What the first process told, when talking to it failed.
+fn channel_failure(error: &Error, channel: &Channel) -> Option<Error> {
+    if !matches!(error, Error::Io { .. } | Error::Cgroup { .. }) {
+        return None;
+    }
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let readable = poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0);
+    match readable.then(|| channel.next()) {
+        Some(Ok(Some(FromInit::Failed { exit_code, message }))) => Some(Error::Child { message, exit_code }),
+        _ => None,
+    }
+}
+
+fn gone(child: &Child, during: &'static str) -> Error {
+    let how = match process::wait(child.pid, Waiting::Block) {
+        Ok(Some(Ended::Exited(code))) => format!("exit code {code}"),
+        Ok(Some(Ended::Signaled(signal))) => format!("signal {signal}"),
+        _ => "unknown".to_owned(),
+    };
+    Error::ChildGone { during, how }
+}
+
+fn kill_and_reap(child: &Child) {
+    // It may have ended by itself; either way it is gone after the wait.
+    let _ = process::signal(child.pidfd.as_fd(), libc::SIGKILL);
+    let _ = process::wait(child.pid, Waiting::Block);
+}
+
+/// The outcome of a start order.
+pub fn outcome(answer: std::io::Result<Option<FromInit>>) -> Result<()> {
+    match answer.act(|| "listen to the first process".to_owned())? {
+        None => Ok(()),
+        Some(FromInit::Failed { exit_code, message }) => Err(Error::Child { message, exit_code }),
+        Some(_) => Err(Error::ChildGone { during: "its start", how: "an unexpected answer".into() }),
+    }
+}
+
+impl Created {
+    /// Orders the start, without waiting for the outcome, which [`outcome`] reads from the channel.
+    pub fn order_start(&self) -> Result<()> {
+        self.channel.tell(ToInit::Start).act(|| format!("start container {}", self.record.id))
+    }
+
+    /// Orders the start, waits until the program runs, and remembers it.
+    pub fn start(&mut self, store: &Store, spec: &Spec) -> Result<()> {
+        self.order_start()?;
+        outcome(self.channel.next())?;
+        self.mark_started(store)?;
+        run_poststart(spec, &self.record.state(Status::Running));
+        Ok(())
+    }
+
+    /// Remembers that the program runs.
+    pub fn mark_started(&mut self, store: &Store) -> Result<()> {
+        self.record.started = true;
+        store.save(&self.record)
+    }
+
+    /// Takes away everything of a container that never started or has failed to.
+    pub fn undo(self, store: &Store) -> Result<()> {
+        kill_and_reap(&self.child);
+        delete(store, &self.record, &self.group)
+    }
+}
+
+/// Runs the poststart hooks; failures are told on standard error and stop nothing.
+pub fn run_poststart(spec: &Spec, state: &State) {
+    if let Some(hooks) = &spec.hooks {
+        for error in hooks::run_all("poststart", &hooks.poststart, state) {
+            eprintln!("gantry-runtime: {}", error.chain());
+        }
+    }
+}
+
+/// Removes the state and cgroups of a container whose processes are gone, then runs its poststop hooks.
+pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
+    let cgroup_error = |source| Error::Cgroup { id: record.id.clone(), source };
+    // Without a pid namespace of its own the first process leaves others behind; with one this finds nothing.
+    let cleaned = group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
+    let removed = store.remove(&record.id);
+    if let Some(hooks) = poststop_hooks(&record.bundle) {
+        for error in hooks::run_all("poststop", &hooks, &record.state(Status::Stopped)) {
+            eprintln!("gantry-runtime: {}", error.chain());
+        }
+    }
+    cleaned.and(removed)
+}
+
+/// The hooks of a bundle; a quick look spares parsing the whole document for most.
+fn poststop_hooks(bundle: &Path) -> Option<Vec<crate::oci::Hook>> {
+    let path: PathBuf = bundle.join("config.json");
+    let text = fs::read_to_string(path).ok()?;
+    if !text.contains("\"poststop\"") {
+        return None;
+    }
+    let spec: Spec = serde_json::from_str(&text).ok()?;
+    spec.hooks.map(|hooks| hooks.poststop).filter(|hooks| !hooks.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Linux;
+
+    #[test]
+    fn cgroup_paths_follow_docker_and_systemd() {
+        let path = |text: Option<&str>| {
+            let linux = Linux { cgroups_path: text.map(str::to_owned), ..Linux::default() };
+            cgroup_path("c1", &Spec { linux: Some(linux), ..Spec::default() })
+        };
+        assert_eq!(path(None), "/gantry/c1");
+        assert_eq!(path(Some("/docker/c1")), "/docker/c1");
+        assert_eq!(path(Some("kube/c1")), "/kube/c1");
+        assert_eq!(path(Some("system.slice:docker:c1")), "/system.slice/docker-c1.scope");
+        assert_eq!(path(Some("a-b.slice:cri:c1")), "/a.slice/a-b.slice/cri-c1.scope");
+    }
+}

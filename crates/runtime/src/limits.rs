@@ -1,0 +1,140 @@
+//! From `linux.resources` of the specification to the limits of a cgroup.
+
+use gantry_linux::cgroup::{
+    BlockLimits, CpuLimits, DeviceAccess, DeviceKind, DeviceRule, Limits, MemoryLimits, Rate,
+};
+
+use crate::{
+    error::{Error, Result},
+    oci::{self, Resources, ThrottleDevice, defaults},
+};
+
+/// The limits of a new container: those of the configuration, and the device rules that every container needs.
+pub fn for_new(resources: Option<&Resources>) -> Result<Limits> {
+    let Some(resources) = resources else { return Ok(Limits::default()) };
+    let mut limits = for_update(resources)?;
+    if !resources.devices.is_empty() {
+        for rule in resources.devices.iter().chain(&defaults::runtime_device_rules()) {
+            limits.devices.push(device_rule(rule)?);
+        }
+    }
+    Ok(limits)
+}
+
+/// The limits of an update: device rules stay as they are.
+pub fn for_update(resources: &Resources) -> Result<Limits> {
+    let mut limits = Limits {
+        pids: resources.pids.map(|pids| pids.limit),
+        huge_pages: resources.hugepage_limits.iter().map(|page| (page.page_size.clone(), page.limit)).collect(),
+        rdma: resources.rdma.iter().map(|(name, rdma)| (name.clone(), rdma.hca_handles, rdma.hca_objects)).collect(),
+        unified: resources.unified.clone(),
+        ..Limits::default()
+    };
+    if let Some(memory) = &resources.memory {
+        limits.memory = memory_limits(memory)?;
+    }
+    if let Some(cpu) = &resources.cpu {
+        limits.cpu = cpu_limits(cpu);
+    }
+    if let Some(block) = &resources.block_io {
+        limits.block = block_limits(block);
+    }
+    if let Some(network) = &resources.network {
+        limits.network_class = network.class_id;
+        limits.network_priorities =
+            network.priorities.iter().map(|priority| (priority.name.clone(), priority.priority)).collect();
+    }
+    Ok(limits)
+}
+
+fn memory_limits(memory: &oci::Memory) -> Result<MemoryLimits> {
+    // Docker writes 0 for "not set".
+    let set = |value: Option<i64>| value.filter(|value| *value != 0);
+    if let (Some(limit), Some(swap)) = (set(memory.limit), set(memory.swap))
+        && swap > 0
+        && swap < limit
+    {
+        return Err(Error::Config {
+            field: "linux.resources.memory.swap".into(),
+            problem: format!("{swap} is less than the memory limit {limit}; it limits memory and swap together"),
+        });
+    }
+    Ok(MemoryLimits {
+        limit: set(memory.limit),
+        reservation: set(memory.reservation),
+        swap: set(memory.swap),
+        kernel_tcp: set(memory.kernel_tcp),
+        // u64::MAX is how some writers say "leave it".
+        swappiness: memory.swappiness.filter(|value| *value <= 200),
+        disable_oom_killer: memory.disable_oom_killer,
+    })
+}
+
+fn cpu_limits(cpu: &oci::Cpu) -> CpuLimits {
+    CpuLimits {
+        shares: cpu.shares,
+        quota: cpu.quota,
+        period: cpu.period,
+        burst: cpu.burst,
+        realtime_runtime: cpu.realtime_runtime.filter(|value| *value != 0),
+        realtime_period: cpu.realtime_period.filter(|value| *value != 0),
+        cpus: cpu.cpus.clone(),
+        mems: cpu.mems.clone(),
+        idle: cpu.idle,
+    }
+}
+
+fn block_limits(block: &oci::BlockIo) -> BlockLimits {
+    let rates = |list: &[ThrottleDevice]| {
+        list.iter().map(|rate| Rate { major: rate.major, minor: rate.minor, rate: rate.rate }).collect()
+    };
+    let weights = block.weight_device.iter().filter_map(|device| {
+        device.weight.map(|weight| Rate { major: device.major, minor: device.minor, rate: u64::from(weight) })
+    });
+    BlockLimits {
+        weight: block.weight,
+        device_weights: weights.collect(),
+        read_bytes: rates(&block.throttle_read_bps_device),
+        write_bytes: rates(&block.throttle_write_bps_device),
+        read_operations: rates(&block.throttle_read_iops_device),
+        write_operations: rates(&block.throttle_write_iops_device),
+    }
+}
+
+fn device_rule(rule: &oci::DeviceRule) -> Result<DeviceRule> {
+    let fail = |problem: String| Error::Config { field: "linux.resources.devices".into(), problem };
+    let kind = match rule.kind.as_deref() {
+        None | Some("" | "a") => DeviceKind::All,
+        Some("c" | "u") => DeviceKind::Char,
+        Some("b") => DeviceKind::Block,
+        Some(other) => return Err(fail(format!("unknown device type {other:?}"))),
+    };
+    // Absent or -1 is every number; the kernel's numbers have 32 bits.
+    let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+    let access = match rule.access.as_deref() {
+        None | Some("") => DeviceAccess::ALL,
+        Some(text) => DeviceAccess::parse(text).ok_or_else(|| fail(format!("unknown access {text:?}")))?,
+    };
+    Ok(DeviceRule { allow: rule.allow, kind, major: number(rule.major), minor: number(rule.minor), access })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swap_below_memory_is_refused_with_a_reason() {
+        let memory = oci::Memory { limit: Some(100), swap: Some(50), ..Default::default() };
+        let resources = Resources { memory: Some(memory), ..Default::default() };
+        assert!(for_new(Some(&resources)).unwrap_err().chain().contains("less than the memory limit"));
+    }
+
+    #[test]
+    fn device_rules_end_with_those_that_every_container_needs() {
+        let resources = Resources { devices: defaults::device_rules()[..1].to_vec(), ..Default::default() };
+        let limits = for_new(Some(&resources)).unwrap();
+        assert!(!limits.devices[0].allow);
+        assert!(limits.devices.iter().any(|rule| rule.allow && rule.major == Some(136)));
+        assert!(for_new(Some(&Resources::default())).unwrap().devices.is_empty());
+    }
+}

@@ -1,0 +1,235 @@
+//! What the runtime remembers of a container between two commands: one folder each, with `state.json`.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use gantry_linux::{
+    cgroup::{Cgroup, Hierarchies},
+    process,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Act, Error, Result},
+    oci::{self, Status},
+};
+
+/// Where state is kept unless `--root` says otherwise.
+pub const DEFAULT_ROOT: &str = "/run/gantry-runtime";
+
+/// Name of the socket on which a created container waits for its start.
+pub const START_SOCKET: &str = "start.sock";
+
+/// Who started the first process, and so who may start the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// Whoever calls `start`.
+    Caller,
+    /// The monitor that stays with it.
+    Monitor,
+}
+
+/// `state.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Name of the container.
+    pub id: String,
+    /// First process; 0 while it is being made.
+    pub pid: i32,
+    /// Start time of that process: with the pid it names the process for good.
+    pub start_time: u64,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Its root file system, for people.
+    pub rootfs: PathBuf,
+    /// RFC 3339.
+    pub created: String,
+    /// Whether the program was started.
+    pub started: bool,
+    /// Path beneath each cgroup hierarchy.
+    pub cgroup: String,
+    /// Who starts it.
+    pub owner: Owner,
+    /// From the configuration.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// What the container is now.
+    pub fn status(&self, group: &Cgroup) -> Status {
+        if self.pid == 0 {
+            return Status::Creating;
+        }
+        match (self.is_alive(), self.started) {
+            (false, _) => Status::Stopped,
+            (true, false) => Status::Created,
+            (true, true) if group.is_frozen() => Status::Paused,
+            (true, true) => Status::Running,
+        }
+    }
+
+    /// Whether its first process is there.
+    pub fn is_alive(&self) -> bool {
+        self.pid != 0 && process::start_time(self.pid) == Some(self.start_time)
+    }
+
+    /// Its cgroup.
+    pub fn group(&self) -> Result<Cgroup> {
+        let fail = |source| Error::Cgroup { id: self.id.clone(), source };
+        let hierarchies = Hierarchies::detect().map_err(fail)?;
+        Cgroup::at(&hierarchies, &self.cgroup).map_err(fail)
+    }
+
+    /// What `state` prints and hooks get.
+    pub fn state(&self, status: Status) -> oci::State {
+        oci::State {
+            oci_version: oci::OCI_VERSION.to_owned(),
+            id: self.id.clone(),
+            status,
+            pid: (status != Status::Stopped && self.pid != 0).then_some(self.pid),
+            bundle: self.bundle.clone(),
+            annotations: self.annotations.clone(),
+        }
+    }
+}
+
+/// The folder with all containers of one `--root`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// At a root, which need not exist.
+    pub fn new(root: impl Into<PathBuf>) -> Store {
+        Store { root: root.into() }
+    }
+
+    /// Folder of a container.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
+    /// Makes the folder of a new container; the id is taken from now on.
+    pub fn reserve(&self, id: &str) -> Result<()> {
+        check_id(id)?;
+        let folder = self.folder(id);
+        let create = || fs::DirBuilder::new().mode(0o700).create(&folder);
+        let made = match create() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let root = fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.root);
+                root.and_then(|()| create())
+            }
+            other => other,
+        };
+        match made {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::Exists(id.to_owned())),
+            Err(error) => Err(error).act(|| format!("create {}", folder.display())),
+        }
+    }
+
+    /// Writes the state of a container. It lives on a file system that a restart of the machine empties, like the
+    /// processes it is about: whole or not at all matters, the disk does not.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let path = self.folder(&record.id).join("state.json");
+        let temporary = path.with_extension("tmp");
+        let bytes = serde_json::to_vec(record).map_err(|source| Error::State { path: path.clone(), source })?;
+        fs::write(&temporary, bytes)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .act(|| format!("write {}", path.display()))
+    }
+
+    /// Reads the state of a container.
+    pub fn load(&self, id: &str) -> Result<Record> {
+        check_id(id)?;
+        let path = self.folder(id).join("state.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoContainer(id.to_owned())),
+            Err(error) => return Err(error).act(|| format!("read {}", path.display())),
+        };
+        serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })
+    }
+
+    /// Removes the folder of a container.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        let folder = self.folder(id);
+        // The usual two files go without listing the folder.
+        let _ = fs::remove_file(folder.join("state.json"));
+        let _ = fs::remove_file(folder.join(START_SOCKET));
+        match fs::remove_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(_) => fs::remove_dir_all(&folder).act(|| format!("remove {}", folder.display())),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// All containers, sorted by name; folders without a readable state are left out.
+    pub fn list(&self) -> Vec<Record> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut records: Vec<Record> = names.filter_map(|id| self.load(&id).ok()).collect();
+        records.sort_by(|a, b| a.id.cmp(&b.id));
+        records
+    }
+}
+
+/// Refuses ids that are no plain file names.
+pub fn check_id(id: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-._".contains(c);
+    if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(plain) {
+        return Err(Error::BadId(id.to_owned()));
+    }
+    Ok(())
+}
+
+/// Turns a path of the command line into one that does not depend on the working directory.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).act(|| format!("find {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_plain_file_names() {
+        assert!(check_id("a.b-c_d+1").is_ok());
+        for bad in ["", ".", "..", "a/b", "ü", "a b"] {
+            assert!(matches!(check_id(bad), Err(Error::BadId(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_record_survives_and_its_id_is_taken_once() {
+        let root = std::env::temp_dir().join(format!("gty-{}-state", std::process::id()));
+        let store = Store::new(&root);
+        store.reserve("a").unwrap();
+        assert!(matches!(store.reserve("a"), Err(Error::Exists(_))));
+        let record = Record {
+            id: "a".into(),
+            pid: 0,
+            start_time: 0,
+            bundle: "/b".into(),
+            rootfs: "/r".into(),
+            created: String::new(),
+            started: false,
+            cgroup: "/x".into(),
+            owner: Owner::Caller,
+            annotations: BTreeMap::new(),
+        };
+        store.save(&record).unwrap();
+        assert_eq!(store.load("a").unwrap(), record);
+        assert_eq!(store.list().len(), 1);
+        store.remove("a").unwrap();
+        assert!(matches!(store.load("a"), Err(Error::NoContainer(_))));
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
