@@ -223,6 +223,8 @@ pub struct Link {
     pub alias: String,
     /// VNI, for VXLAN links.
     pub vni: Option<u32>,
+    /// Own tunnel address, for VXLAN links.
+    pub tunnel_local: Option<Ipv4Addr>,
 }
 
 /// Changes of one link.
@@ -329,7 +331,9 @@ fn parse_info(value: &[u8], link: &mut Link) {
         match kind {
             IFLA_INFO_KIND => link.kind = read_str(value),
             IFLA_INFO_DATA if link.kind == "vxlan" => {
-                link.vni = attributes(value).find(|(kind, _)| *kind == 1).map(|(_, v)| read_u32(v));
+                let find = |wanted| attributes(value).find(|(kind, _)| *kind == wanted).map(|(_, v)| v);
+                link.vni = find(1).map(read_u32);
+                link.tunnel_local = find(4).and_then(|v| <[u8; 4]>::try_from(v).ok()).map(Ipv4Addr::from);
             }
             _ => {}
         }
