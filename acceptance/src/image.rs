@@ -33,13 +33,20 @@ pub fn sample_rootfs() -> Vec<u8> {
     archive.into_inner().unwrap_or_else(|e| panic!("write the sample archive: {e}"))
 }
 
+/// A root file system with nothing but the sample server.
+pub fn server_rootfs() -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    file(&mut archive, "sample-server", 0o755, &read(&sample_server()));
+    archive.into_inner().unwrap_or_else(|e| panic!("write the sample archive: {e}"))
+}
+
 /// What the tests call inside containers.
 const APPLETS: &[&str] = &[
     "sh", "ls", "cat", "echo", "sleep", "true", "false", "id", "env", "pwd", "hostname", "ps", "kill",
     "mkdir", "rm", "touch", "stat", "mount", "ping", "nslookup", "wget", "nc", "ip", "ifconfig", "route",
-    "head", "tail", "grep", "wc", "seq", "dd", "chmod", "chown", "mknod", "test", "stty", "tty", "date",
-    "nproc", "ulimit", "df", "find", "sort", "yes", "od", "cut", "sync", "printf", "trap", "free", "umount",
-    "ln", "awk", "sed",
+    "head", "tail", "grep", "wc", "seq", "dd", "chmod", "chown", "mknod", "test", "stty", "tty", "tr",
+    "date", "nproc", "ulimit", "df", "find", "sort", "yes", "od", "cut", "sync", "printf", "trap", "free",
+    "umount", "ln", "awk", "sed",
 ];
 
 fn busybox() -> PathBuf {

@@ -3,7 +3,13 @@
 //! A suite is one executable that brings up nodes once, runs its cases in order and takes everything away again, whatever
 //! happened; so a case may rely on the nodes but never on another case.
 
+pub mod bench;
+pub mod cluster;
+pub mod demo;
 pub mod docker;
+pub mod http;
 pub mod image;
+pub mod nodes;
+pub mod request;
 pub mod suite;
 pub mod wait;

@@ -4,6 +4,7 @@
 
 mod client;
 mod dns;
+mod load;
 mod server;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ sample-server get URL [COUNT]           one line for each answer
 sample-server udp ADDRESS:PORT TEXT [COUNT]
 sample-server dns NAME [SERVER[:PORT]]  addresses, one a line
 sample-server ptr ADDRESS
+sample-server sink PORT | blast ADDRESS:PORT SECONDS | connects ADDRESS:PORT SECONDS
 sample-server exit CODE | sleep SECONDS | cat FILE | env | lines COUNT";
 
 fn main() -> ExitCode {
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
         ["dns", name] => dns::print_addresses(name, "127.0.0.11"),
         ["dns", name, server] => dns::print_addresses(name, server),
         ["ptr", address] => dns::print_name(address, "127.0.0.11"),
+        ["sink", port] => number(port).and_then(|p| load::sink(u16::try_from(p).unwrap_or(9000))),
+        ["blast", target, seconds] => number(seconds).and_then(|s| load::blast(target, s)),
+        ["connects", target, seconds] => number(seconds).and_then(|s| load::connects(target, s)),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(1)),
         ["sleep", seconds] => number(seconds).map(|s| std::thread::sleep(std::time::Duration::from_secs(s))),
         ["cat", file] => {

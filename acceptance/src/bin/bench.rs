@@ -1,2 +1,36 @@
-//! `gantry-bench`: tables with both sides from one run.
-fn main() {}
+//! `gantry-bench`: tables with both sides from one run. Benchmarks measure and print; they do not fail on time.
+
+use acceptance::bench::{engine, images, memory, network, runtime};
+use std::process::ExitCode;
+
+/// Name, what it compares, and the measurement.
+type Bench = (&'static str, fn() -> Result<(), String>);
+
+const ALL: &[Bench] = &[
+    ("runtime", runtime::run),
+    ("engine", engine::run),
+    ("images", images::run),
+    ("network", network::run),
+    ("memory", memory::run),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let known = |name: &String| ALL.iter().any(|(n, _)| n == name);
+    if let Some(unknown) = wanted.iter().find(|w| !known(w)) {
+        eprintln!(
+            "bench: unknown name {unknown:?}; there are: {}",
+            ALL.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")
+        );
+        return ExitCode::FAILURE;
+    }
+    let mut outcome = ExitCode::SUCCESS;
+    for (name, measure) in ALL.iter().filter(|(n, _)| wanted.is_empty() || wanted.iter().any(|w| w == n)) {
+        println!("\n## {name}");
+        if let Err(why) = measure() {
+            eprintln!("bench {name}: {why}");
+            outcome = ExitCode::FAILURE;
+        }
+    }
+    outcome
+}

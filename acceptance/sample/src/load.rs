@@ -1,0 +1,48 @@
+//! Load for measuring: a sink that swallows what it gets, and clients that send or connect for some seconds.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Reads what comes and throws it away; closes when the client does.
+pub fn sink(port: u16) -> Result<(), String> {
+    let listener =
+        TcpListener::bind(("0.0.0.0", port)).map_err(|e| format!("listen on tcp port {port}: {e}"))?;
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || swallow(stream));
+    }
+    Ok(())
+}
+
+fn swallow(mut stream: TcpStream) {
+    let mut buffer = vec![0u8; 256 * 1024];
+    while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+}
+
+/// Sends for some seconds over one connection and prints Gbit/s.
+pub fn blast(target: &str, seconds: u64) -> Result<(), String> {
+    let fail = |e: std::io::Error| format!("{target}: {e}");
+    let mut stream = TcpStream::connect(target).map_err(fail)?;
+    let buffer = vec![0u8; 256 * 1024];
+    let start = Instant::now();
+    let mut sent = 0usize;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        sent += stream.write(&buffer).map_err(fail)?;
+    }
+    println!("{:.3}", sent as f64 * 8.0 / 1e9 / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Connects, sends a byte and closes, one after the other, for some seconds; prints connections each second.
+pub fn connects(target: &str, seconds: u64) -> Result<(), String> {
+    let fail = |e: std::io::Error| format!("{target}: {e}");
+    let start = Instant::now();
+    let mut count = 0u32;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let mut stream = TcpStream::connect(target).map_err(fail)?;
+        stream.write_all(b"x").map_err(fail)?;
+        count += 1;
+    }
+    println!("{:.1}", f64::from(count) / start.elapsed().as_secs_f64());
+    Ok(())
+}

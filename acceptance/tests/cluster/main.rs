@@ -1,0 +1,18 @@
+//! Three nodes under the stock docker command: services, networks, the mesh, and what the managers say.
+
+mod managers;
+mod mesh;
+mod overlay;
+mod services;
+mod updates;
+
+use acceptance::cluster::up_with_image;
+use acceptance::nodes::Nodes;
+use acceptance::suite;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cases: Vec<suite::Case<Nodes>> =
+        [managers::CASES, services::CASES, updates::CASES, overlay::CASES, mesh::CASES].concat();
+    suite::run("cluster", || up_with_image("three", 3), &cases)
+}

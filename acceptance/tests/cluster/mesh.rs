@@ -1,0 +1,70 @@
+//! The routing mesh: every node answers on a published port, and the task sees the client.
+
+use acceptance::cluster::{SOON, image, remove, running, values};
+use acceptance::nodes::Nodes;
+use acceptance::suite::Case;
+use acceptance::wait;
+
+/// The cases.
+pub const CASES: &[Case<Nodes>] = &[
+    (
+        "every_node_answers_for_all_tasks_and_keeps_the_client",
+        every_node_answers_for_all_tasks_and_keeps_the_client,
+    ),
+    ("host_mode_answers_only_where_it_runs", host_mode_answers_only_where_it_runs),
+    ("ports_come_and_go_with_updates", ports_come_and_go_with_updates),
+];
+
+fn every_node_answers_for_all_tasks_and_keeps_the_client(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("service create -d --name front --replicas 4 --publish 8060:80 --publish published=8061,target=80,protocol=udp {}", image(nodes)));
+    running(nodes, 1, "front", 4);
+    for number in 1..=3 {
+        let answers = wait::until(&format!("all tasks answer through node {number}"), SOON, || {
+            let answers: Result<Vec<String>, String> =
+                (0..24).map(|_| nodes.try_from_outside(&format!("http://NODE{number}:8060/"))).collect();
+            let answers = answers?.join("\n");
+            if values(&answers, "host").len() == 4 { Ok(answers) } else { Err(answers) }
+        });
+        let clients = values(&answers, "client");
+        let outside = format!("{}:", nodes.outside_address());
+        assert!(clients.iter().all(|c| c.starts_with(&outside)), "node {number}: {clients:?}, not {outside}");
+        let datagrams = (0..8)
+            .map(|_| nodes.udp_from_outside(&format!("NODE{number}:8061")))
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert!(values(&datagrams, "client").iter().all(|c| c.starts_with(&outside)), "{datagrams}");
+        assert!(nodes.on_node(number, "http://127.0.0.1:8060/").contains("host="));
+    }
+    remove(nodes, "front");
+}
+
+fn host_mode_answers_only_where_it_runs(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("service create -d --name local --publish mode=host,published=8062,target=80 --constraint node.hostname=={} {}", nodes.hostname(2), image(nodes)));
+    running(nodes, 1, "local", 1);
+    wait::until("node 2 answers", SOON, || nodes.try_from_outside("http://NODE2:8062/"));
+    assert!(nodes.try_from_outside("http://NODE1:8062/").is_err());
+    remove(nodes, "local");
+}
+
+fn ports_come_and_go_with_updates(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("service create -d --name changing {}", image(nodes)));
+    running(nodes, 1, "changing", 1);
+    assert!(nodes.try_from_outside("http://NODE1:8063/").is_err());
+    docker.ok("service update -d --publish-add 8063:80 changing");
+    wait::until("the port answers", SOON, || nodes.try_from_outside("http://NODE3:8063/"));
+    docker.ok("service update -d --publish-rm 8063:80 changing");
+    wait::until("the port is closed", SOON, || match nodes.try_from_outside("http://NODE3:8063/") {
+        Ok(answer) => Err(answer),
+        Err(_) => Ok(()),
+    });
+    let before = docker.inspect("changing");
+    docker.ok("service update -d --publish-add 80 changing");
+    wait::until("a port is chosen", SOON, || {
+        let port = docker.inspect("changing")["Endpoint"]["Ports"][0]["PublishedPort"].as_u64();
+        wait::that(port.is_some_and(|p| (30_000..=32_767).contains(&p)), before["Endpoint"].to_string())
+    });
+    remove(nodes, "changing");
+}

@@ -1,0 +1,176 @@
+//! Overlay networks: names, virtual IPs, containers outside services, across nodes.
+
+use acceptance::cluster::{SOON, image, remove, running, values};
+use acceptance::nodes::{IMAGE, Nodes};
+use acceptance::suite::Case;
+use acceptance::wait;
+
+/// The cases.
+pub const CASES: &[Case<Nodes>] = &[
+    ("overlay_create_ls_inspect_rm", overlay_create_ls_inspect_rm),
+    ("a_service_is_reached_by_name_from_every_node", a_service_is_reached_by_name_from_every_node),
+    ("plain_containers_join_and_find_each_other", plain_containers_join_and_find_each_other),
+    ("a_vip_follows_its_tasks", a_vip_follows_its_tasks),
+    ("dnsrr_answers_with_the_tasks", dnsrr_answers_with_the_tasks),
+    ("large_packets_pass", large_packets_pass),
+];
+
+fn overlay_create_ls_inspect_rm(nodes: &Nodes) {
+    nodes.docker(1).ok("network create -d overlay --attachable --subnet 10.61.0.0/24 wide");
+    for docker in nodes.all() {
+        assert_eq!(
+            docker.ok_args(&["network", "ls", "--filter", "name=wide", "--format", "{{.Driver}} {{.Scope}}"]),
+            "overlay swarm"
+        );
+        assert_eq!(docker.inspect("wide")["IPAM"]["Config"][0]["Subnet"], "10.61.0.0/24");
+    }
+    assert!(nodes.docker(2).fails("network create -d overlay wide").err.contains("already exists"));
+    nodes.docker(3).ok("network rm wide");
+    assert!(nodes.docker(1).fails("network inspect wide").err.contains("wide"));
+}
+
+fn a_service_is_reached_by_name_from_every_node(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok("network create -d overlay --attachable mesh1");
+    docker.ok(&format!("service create -d --name echo --replicas 6 --network mesh1 {}", image(nodes)));
+    running(nodes, 1, "echo", 6);
+    for number in 1..=3 {
+        let docker = nodes.docker(number);
+        docker.ok(&format!("run -d --name probe{number} --network mesh1 {} sleep 300", image(nodes)));
+        let exec = |args: &str| docker.ok(&format!("exec probe{number} /sample-server {args}"));
+        assert_eq!(exec("dns echo").lines().count(), 1);
+        wait::until("six tasks by name", SOON, || {
+            let found = exec("dns tasks.echo");
+            wait::that(found.lines().count() == 6, found)
+        });
+        let answers = exec("get http://echo/ 60");
+        assert_eq!(values(&answers, "host").len(), 6, "from node {number}: {answers}");
+        let own = docker.ok(&format!("exec probe{number} hostname -i"));
+        let clients = values(&answers, "client");
+        assert!(
+            clients.iter().all(|c| own.split_whitespace().any(|ip| c.starts_with(&format!("{ip}:")))),
+            "{own}: {clients:?}"
+        );
+        let vip = exec("dns echo");
+        assert_eq!(values(&exec(&format!("udp {vip}:80 hi 30")), "host").len(), 6);
+        assert!(docker.ok(&format!("exec probe{number} ping -c 2 -W 2 echo")).contains("2 packets received"));
+    }
+    for number in 1..=3 {
+        nodes.docker(number).ok(&format!("rm -f probe{number}"));
+    }
+    remove(nodes, "echo");
+    wait::until("the network can be removed", SOON, || {
+        let answer = docker.try_run(["network", "rm", "mesh1"]);
+        wait::that(answer.code == 0, answer.err)
+    });
+}
+
+fn plain_containers_join_and_find_each_other(nodes: &Nodes) {
+    nodes.docker(1).ok("network create -d overlay mesh2");
+    for number in 1..=3 {
+        nodes.docker(number).ok(&format!(
+            "run -d --name plain{number} --network mesh2 --network-alias alias{number} {}",
+            image(nodes)
+        ));
+    }
+    for from in 1..=3 {
+        for to in 1..=3 {
+            for name in [format!("plain{to}"), format!("alias{to}")] {
+                wait::until(&format!("{name} answers node {from}"), SOON, || {
+                    let answer = nodes.docker(from).try_run([
+                        "exec",
+                        &format!("plain{from}"),
+                        "/sample-server",
+                        "get",
+                        &format!("http://{name}/"),
+                    ]);
+                    wait::that(answer.code == 0, answer.err)
+                });
+            }
+        }
+    }
+    nodes.docker(2).ok("rm -f plain2");
+    wait::until("the name is gone everywhere", SOON, || {
+        let answer = nodes.docker(1).try_run(["exec", "plain1", "/sample-server", "dns", "plain2"]);
+        wait::that(answer.code != 0, answer.out)
+    });
+    nodes.docker(1).ok("rm -f plain1");
+    nodes.docker(3).ok("rm -f plain3");
+    wait::until("the network can be removed", SOON, || {
+        let answer = nodes.docker(1).try_run(["network", "rm", "mesh2"]);
+        wait::that(answer.code == 0, answer.err)
+    });
+}
+
+fn a_vip_follows_its_tasks(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok("network create -d overlay mesh3");
+    docker.ok(&format!(
+        "service create -d --name follow --replicas 3 --restart-delay 0s --network mesh3 {}",
+        image(nodes)
+    ));
+    running(nodes, 1, "follow", 3);
+    docker.ok(&format!("run -d --name watcher --network mesh3 {} sleep 300", IMAGE));
+    let before = wait::until("three answer", SOON, || {
+        let answers =
+            docker.try_run(["exec", "watcher", "/sample-server", "get", "http://follow/", "30"]).out;
+        let hosts = values(&answers, "host");
+        if hosts.len() == 3 { Ok(hosts) } else { Err(answers) }
+    });
+    let (number, id) = nodes.container_of("follow");
+    nodes.docker(number).ok(&format!("kill {id}"));
+    wait::until("another task took its place, and only living ones answer", SOON, || {
+        let answer = docker.try_run(["exec", "watcher", "/sample-server", "get", "http://follow/", "30"]);
+        let hosts = values(&answer.out, "host");
+        wait::that(
+            answer.code == 0 && hosts.len() == 3 && hosts != before,
+            format!("{hosts:?} {}", answer.err),
+        )
+    });
+    docker.ok("service scale -d follow=1");
+    wait::until("one answers", SOON, || {
+        let answer = docker.try_run(["exec", "watcher", "/sample-server", "get", "http://follow/", "10"]);
+        wait::that(
+            answer.code == 0 && values(&answer.out, "host").len() == 1,
+            format!("{} {}", answer.out, answer.err),
+        )
+    });
+    docker.ok("rm -f watcher");
+    remove(nodes, "follow");
+    wait::until("the network can be removed", SOON, || {
+        let answer = docker.try_run(["network", "rm", "mesh3"]);
+        wait::that(answer.code == 0, answer.err)
+    });
+}
+
+fn dnsrr_answers_with_the_tasks(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok("network create -d overlay mesh4");
+    docker.ok(&format!(
+        "service create -d --name rr --replicas 3 --endpoint-mode dnsrr --network name=mesh4,alias=round {}",
+        image(nodes)
+    ));
+    running(nodes, 1, "rr", 3);
+    docker.ok(&format!("run -d --name asker --network mesh4 {} sleep 300", IMAGE));
+    for name in ["rr", "round"] {
+        wait::until(name, SOON, || {
+            let found = docker.try_run(["exec", "asker", "/sample-server", "dns", name]).out;
+            wait::that(found.lines().count() == 3, found)
+        });
+    }
+    docker.ok("rm -f asker");
+    remove(nodes, "rr");
+}
+
+fn large_packets_pass(nodes: &Nodes) {
+    nodes.docker(1).ok("network create -d overlay mesh5");
+    nodes.docker(1).ok(&format!("run -d --name big1 --network mesh5 {} sleep 300", IMAGE));
+    nodes.docker(2).ok(&format!("run -d --name big2 --network mesh5 {} sleep 300", image(nodes)));
+    wait::until("large pings pass", SOON, || {
+        let answer =
+            nodes.docker(1).try_run(["exec", "big1", "ping", "-c", "2", "-W", "2", "-s", "4000", "big2"]);
+        wait::that(answer.out.contains("2 packets received"), format!("{}{}", answer.out, answer.err))
+    });
+    nodes.docker(1).ok("rm -f big1");
+    nodes.docker(2).ok("rm -f big2");
+}

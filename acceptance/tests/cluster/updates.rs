@@ -1,0 +1,114 @@
+//! Rolling updates, their failure actions, rollback.
+
+use acceptance::cluster::{SOON, image, remove, running, values};
+use acceptance::nodes::Nodes;
+use acceptance::suite::Case;
+use acceptance::wait;
+
+/// The cases.
+pub const CASES: &[Case<Nodes>] = &[
+    ("update_replaces_and_rollback_returns", update_replaces_and_rollback_returns),
+    ("a_failing_update_pauses", a_failing_update_pauses),
+    ("a_failing_update_rolls_back", a_failing_update_rolls_back),
+    ("start_first_keeps_answering", start_first_keeps_answering),
+    ("an_update_out_of_sequence_is_refused", an_update_out_of_sequence_is_refused),
+];
+
+fn version(nodes: &Nodes, service: &str) -> String {
+    nodes.docker(1).ok_args(&[
+        "service",
+        "inspect",
+        "--format",
+        "{{json .Spec.TaskTemplate.ContainerSpec.Env}} {{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}",
+        service,
+    ])
+}
+
+fn update_replaces_and_rollback_returns(nodes: &Nodes) {
+    let docker = nodes.docker(2);
+    docker.ok(&format!("service create -d --name rolling --replicas 3 --env VERSION=1 --update-delay 100ms --update-monitor 500ms --rollback-monitor 500ms {}", image(nodes)));
+    running(nodes, 1, "rolling", 3);
+    docker.ok("service update --env-add VERSION=2 --update-parallelism 1 rolling");
+    assert_eq!(version(nodes, "rolling"), r#"["VERSION=2"] completed"#);
+    let table = docker.ok_args(&["service", "ps", "rolling", "--format", "{{.DesiredState}}"]);
+    assert_eq!(
+        (
+            table.lines().filter(|l| *l == "Running").count(),
+            table.lines().filter(|l| *l == "Shutdown").count()
+        ),
+        (3, 3),
+        "{table}"
+    );
+    docker.ok("service rollback rolling");
+    assert_eq!(version(nodes, "rolling"), r#"["VERSION=1"] rollback_completed"#);
+    running(nodes, 1, "rolling", 3);
+    docker.ok("service update --force -d rolling");
+    running(nodes, 1, "rolling", 3);
+    remove(nodes, "rolling");
+}
+
+fn a_failing_update_pauses(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("service create -d --name careful --replicas 2 --update-monitor 1s --restart-delay 200ms {} sleep 300", image(nodes)));
+    running(nodes, 1, "careful", 2);
+    docker.ok("service update -d --args false careful");
+    wait::until("the update is paused", SOON, || {
+        let seen = docker.inspect("careful")["UpdateStatus"].clone();
+        wait::that(
+            seen["State"] == "paused" && seen["Message"].as_str().is_some_and(|m| m.contains("paused")),
+            seen.to_string(),
+        )
+    });
+    let kept: usize = nodes
+        .all()
+        .iter()
+        .map(|d| d.ok("ps -q --filter label=com.docker.swarm.service.name=careful").lines().count())
+        .sum();
+    assert!(kept >= 1, "the update went on over all tasks");
+    remove(nodes, "careful");
+}
+
+fn a_failing_update_rolls_back(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("service create -d --name brave --replicas 2 --update-failure-action rollback --update-monitor 1s --restart-delay 200ms {} sleep 300", image(nodes)));
+    running(nodes, 1, "brave", 2);
+    docker.ok("service update -d --args false brave");
+    wait::until("the update is rolled back", SOON, || {
+        let seen = docker.inspect("brave");
+        let back = seen["UpdateStatus"]["State"] == "rollback_completed"
+            && seen["Spec"]["TaskTemplate"]["ContainerSpec"]["Args"] == serde_json::json!(["sleep", "300"]);
+        wait::that(back, seen["UpdateStatus"].to_string())
+    });
+    running(nodes, 1, "brave", 2);
+    remove(nodes, "brave");
+}
+
+fn start_first_keeps_answering(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("service create -d --name steady --publish 8072:80 --env VERSION=1 --update-order start-first --update-monitor 500ms --stop-grace-period 1s {}", image(nodes)));
+    running(nodes, 1, "steady", 1);
+    wait::until("the port answers", SOON, || nodes.try_from_outside("http://NODE2:8072/"));
+    docker.ok("service update -d --env-add VERSION=2 steady");
+    let mut failures = Vec::new();
+    wait::until("the new version answers", SOON, || match nodes.try_from_outside("http://NODE2:8072/") {
+        Ok(answer) => wait::that(values(&answer, "version").contains("2"), answer),
+        Err(why) => {
+            failures.push(why.clone());
+            Err(why)
+        }
+    });
+    assert!(failures.is_empty(), "requests failed during the update: {failures:?}");
+    remove(nodes, "steady");
+}
+
+fn an_update_out_of_sequence_is_refused(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("service create -d --name versioned {} sleep 300", image(nodes)));
+    running(nodes, 1, "versioned", 1);
+    let seen = docker.inspect("versioned");
+    let body = seen["Spec"].to_string();
+    let path = format!("/v1.45/services/{}/update?version=1", seen["ID"].as_str().unwrap_or_default());
+    let answer = acceptance::http::request(docker.socket(), "POST", &path, &body);
+    assert!(answer.body.contains("update out of sequence"), "{} {}", answer.status, answer.body);
+    remove(nodes, "versioned");
+}
