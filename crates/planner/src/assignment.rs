@@ -1,45 +1,299 @@
-//! An assignment is all that one node needs to know: its tasks, and what they use.
+//! An assignment is all that one node needs to know: its tasks, what they use, and the networks that they are in.
 
+use crate::allocator::{NODE_NETWORKS, network_of, targets};
+use crate::index::{PublishMode, is_placed, protocol_of};
+use crate::object::ClusterNetwork;
 use crate::state::State;
-use gantry_model::id::{ConfigId, NodeId, SecretId};
+use crate::subnet::address_of;
+use gantry_model::id::{ConfigId, NetworkId, NodeId, SecretId};
+use gantry_model::node::{Node, NodeState};
+use gantry_model::overlay::{
+    IngressPort, IngressState, IngressTask, MeshNode, OverlayEndpoint, OverlayNetwork, OverlayState,
+    ServiceVip, Subnet,
+};
 use gantry_model::secret::{Config, Secret};
-use gantry_model::task::Task;
+use gantry_model::service::Service;
+use gantry_model::task::{Task, TaskState};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 
 /// VXLAN identifier of the routing mesh; those of networks begin above it.
 pub const MESH_VNI: u32 = 4096;
+/// The mesh's address plan has room for this many nodes (see [`MeshNode`]).
+const MESH_NODES: u16 = 254;
+/// Docker's option for the size of a network's packets.
+const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 
 /// All that one node needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Assignment {
-    /// The tasks that the node has or shall have; what is not here is to be removed.
+    /// The tasks that the node has or shall have, ended ones too: their containers stay for as long as the history
+    /// knows them. A container whose task is not here is to be removed.
     pub tasks: Vec<Task>,
-    /// The secrets that these tasks use.
+    /// The secrets that tasks which have not ended use.
     pub secrets: Vec<Secret>,
-    /// The configs that these tasks use.
+    /// The configs that they use.
     pub configs: Vec<Config>,
+    /// The networks; `None` while the node's address is not known.
+    pub overlay: Option<OverlayState>,
 }
 
-/// What a node needs to know. Ended tasks are not in it.
-pub fn assignment(state: &State, node: &NodeId) -> Assignment {
-    let mut tasks: Vec<Task> = state
-        .tasks_of_node(node)
-        .filter(|task| !task.status.state.is_terminal())
-        .map(|task| task.as_ref().clone())
-        .collect();
-    tasks.sort_by(|a, b| a.id.cmp(&b.id));
-    let containers = || tasks.iter().filter_map(|task| task.spec.container_spec.as_ref());
-    let secrets: BTreeSet<&str> =
-        containers().flat_map(|c| &c.secrets).map(|s| s.secret_id.as_str()).collect();
-    let configs: BTreeSet<&str> =
-        containers().flat_map(|c| &c.configs).map(|c| c.config_id.as_str()).collect();
-    let secrets = secrets.into_iter().filter_map(|id| state.secret(&SecretId::parse(id).ok()?));
-    let configs = configs.into_iter().filter_map(|id| state.config(&ConfigId::parse(id).ok()?));
-    Assignment {
-        secrets: secrets.map(|secret| secret.as_ref().clone()).collect(),
-        configs: configs.map(|config| config.as_ref().clone()).collect(),
-        tasks,
+/// What the node's agent has to do with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Fetch what it needs, up to the state `ready`, and wait.
+    Prepare,
+    /// Run it.
+    Run,
+    /// Stop it, and keep its container for the history.
+    Stop,
+    /// Stop it, and remove its container.
+    Remove,
+}
+
+/// What the node's agent has to do with a task. (A job's task is wanted `complete`: that means to run it to its end.)
+pub fn wanted(task: &Task) -> Wanted {
+    match task.desired_state {
+        TaskState::Remove | TaskState::Orphaned => Wanted::Remove,
+        state if state > TaskState::Complete => Wanted::Stop,
+        state if state > TaskState::Ready => Wanted::Run,
+        _ => Wanted::Prepare,
     }
+}
+
+/// The name of a task's container: `web.2.ID`, or `web.NODE.ID` for the task of a global service.
+pub fn task_name(task: &Task) -> String {
+    if task.service_id.is_empty() {
+        task.name.clone()
+    } else if task.slot == 0 {
+        format!("{}.{}.{}", task.service_name, task.node_id, task.id)
+    } else {
+        format!("{}.{}.{}", task.service_name, task.slot, task.id)
+    }
+}
+
+/// What a node needs to know.
+pub fn assignment(state: &State, node: &NodeId) -> Assignment {
+    Assigner::new(state).assignment(node)
+}
+
+/// Makes the assignments of many nodes from one state; what they have in common is made once.
+#[derive(Debug)]
+pub struct Assigner<'s> {
+    state: &'s State,
+    networks: HashMap<String, Option<OverlayNetwork>>,
+    ingress: Option<IngressState>,
+}
+
+impl<'s> Assigner<'s> {
+    /// For the nodes of this state.
+    pub fn new(state: &'s State) -> Self {
+        Self { state, networks: HashMap::new(), ingress: ingress(state) }
+    }
+
+    /// What a node needs to know.
+    pub fn assignment(&mut self, node: &NodeId) -> Assignment {
+        let placed = self.state.tasks_of_node(node).filter(|task| task.status.state != TaskState::Orphaned);
+        let mut tasks: Vec<Task> = placed.map(|task| task.as_ref().clone()).collect();
+        tasks.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        let live = || tasks.iter().filter(|task| !task.status.state.is_terminal());
+        let containers = || live().filter_map(|task| task.spec.container_spec.as_ref());
+        let secrets: BTreeSet<&str> =
+            containers().flat_map(|c| &c.secrets).map(|s| s.secret_id.as_str()).collect();
+        let configs: BTreeSet<&str> =
+            containers().flat_map(|c| &c.configs).map(|c| c.config_id.as_str()).collect();
+        let networks: BTreeSet<String> = live()
+            .flat_map(|task| &task.networks_attachments)
+            .map(|attachment| attachment.network_id.clone())
+            .collect();
+        let secrets = secrets.into_iter().filter_map(|id| self.state.secret(&SecretId::parse(id).ok()?));
+        let configs = configs.into_iter().filter_map(|id| self.state.config(&ConfigId::parse(id).ok()?));
+        Assignment {
+            secrets: secrets.map(|secret| secret.as_ref().clone()).collect(),
+            configs: configs.map(|config| config.as_ref().clone()).collect(),
+            overlay: self.overlay(node, &networks),
+            tasks,
+        }
+    }
+
+    fn overlay(&mut self, node: &NodeId, networks: &BTreeSet<String>) -> Option<OverlayState> {
+        let node_address = data_address(self.state.node(node)?)?;
+        let networks = networks.iter().filter(|id| !NODE_NETWORKS.contains(&id.as_str()));
+        let networks = networks.filter_map(|id| self.network(id)).collect();
+        Some(OverlayState { node_id: node.clone(), node_address, networks, ingress: self.ingress.clone() })
+    }
+
+    fn network(&mut self, id: &str) -> Option<OverlayNetwork> {
+        let state = self.state;
+        self.networks
+            .entry(id.to_owned())
+            .or_insert_with(|| overlay_network(state, state.networks().get(id)?))
+            .clone()
+    }
+}
+
+/// The address of a node's tunnels.
+fn data_address(node: &Node) -> Option<Ipv4Addr> {
+    let text = if node.data_path_addr.is_empty() { &node.status.addr } else { &node.data_path_addr };
+    text.rsplit_once(':').map_or(text.as_str(), |(host, _)| host).parse().ok()
+}
+
+/// Whether a node answers, as far as is known: what runs on others must not be sent requests.
+fn answers(state: &State, node: &NodeId) -> bool {
+    state.node(node).is_some_and(|node| matches!(node.status.state, NodeState::Ready | NodeState::Unknown))
+}
+
+/// Whether a task takes requests.
+fn serves(state: &State, task: &Task) -> bool {
+    task.status.state == TaskState::Running
+        && task.desired_state <= TaskState::Complete
+        && answers(state, &task.node_id)
+}
+
+fn address_in(task: &Task, network: &str) -> Option<Ipv4Addr> {
+    let attachment = task.networks_attachments.iter().find(|attachment| attachment.network_id == network)?;
+    attachment.addresses.iter().find_map(|address| address_of(address))
+}
+
+fn overlay_network(state: &State, network: &ClusterNetwork) -> Option<OverlayNetwork> {
+    if !network.is_allocated() {
+        return None;
+    }
+    let spec = &network.network.spec;
+    let config = spec.ipam.config.first()?;
+    let members = state.indexes.members.get(&network.network.id);
+    let mut endpoints = Vec::new();
+    let mut backends: BTreeMap<&str, Vec<Ipv4Addr>> = BTreeMap::new();
+    for task in members.iter().flat_map(|members| members.iter()).filter(|task| is_placed(task)) {
+        let Some(address) = address_in(task, &network.network.id) else { continue };
+        let Some(node_address) = state.node(&task.node_id).and_then(|node| data_address(node)) else {
+            continue;
+        };
+        endpoints.push(OverlayEndpoint {
+            address,
+            node_address,
+            names: endpoint_names(state, task, &network.network.id),
+        });
+        if serves(state, task) {
+            backends.entry(task.service_id.as_str()).or_default().push(address);
+        }
+    }
+    endpoints.sort_unstable_by_key(|endpoint| endpoint.address);
+    let mut services: Vec<ServiceVip> = state
+        .services()
+        .iter()
+        .filter_map(|service| {
+            service_vip(state, service, network, backends.remove(service.id.as_str()).unwrap_or_default())
+        })
+        .collect();
+    services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Some(OverlayNetwork {
+        id: NetworkId::parse(&network.network.id).ok()?,
+        name: spec.name.clone(),
+        vni: network.vni,
+        subnet: Subnet::parse(&config.subnet).ok()?,
+        gateway: address_of(&config.gateway)?,
+        mtu: spec.options.get(MTU_OPTION).and_then(|mtu| mtu.parse().ok()),
+        internal: spec.internal,
+        endpoints,
+        services,
+    })
+}
+
+/// The names by which one container is found. A node that does not answer keeps its tunnel entries, so that replies
+/// reach it if only its managers are out of its reach; but its names are gone.
+fn endpoint_names(state: &State, task: &Task, network: &str) -> Vec<String> {
+    let shows = task.desired_state <= TaskState::Complete && task.status.state >= TaskState::Starting;
+    if !answers(state, &task.node_id) || (!shows && !task.service_id.is_empty()) {
+        return Vec::new();
+    }
+    let mut names = vec![task_name(task)];
+    if task.service_id.is_empty() {
+        let here = task.networks_attachments.iter().filter(|attachment| attachment.network_id == network);
+        names.extend(here.flat_map(|attachment| attachment.aliases.iter().cloned()));
+    }
+    names.retain(|name| !name.is_empty());
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn service_vip(
+    state: &State,
+    service: &Service,
+    network: &ClusterNetwork,
+    mut backends: Vec<Ipv4Addr>,
+) -> Option<ServiceVip> {
+    let id = &network.network.id;
+    let is_here = |target: &str| network_of(state, target).is_some_and(|other| other.network.id == *id);
+    let aliases: Vec<String> = targets(service)
+        .iter()
+        .filter(|config| is_here(&config.target))
+        .map(|config| config.aliases.clone())
+        .reduce(|mut all, more| {
+            all.extend(more);
+            all
+        })?;
+    let vip = service.endpoint.virtual_ips.iter().find(|vip| vip.network_id == *id);
+    backends.sort_unstable();
+    Some(ServiceVip {
+        service_id: service.id.clone(),
+        name: service.spec.name.clone(),
+        aliases,
+        vip: vip.and_then(|vip| address_of(&vip.addr)),
+        backends,
+    })
+}
+
+fn ingress(state: &State) -> Option<IngressState> {
+    state.ingress_network().filter(|network| network.is_allocated())?;
+    let mut nodes: Vec<MeshNode> = state
+        .nodes()
+        .iter()
+        .filter(|node| (1..=MESH_NODES).contains(&node.index))
+        .filter_map(|node| {
+            let (id, hostname) = (node.id.clone(), node.description.hostname.clone());
+            Some(MeshNode { id, hostname, index: node.index, address: data_address(node)? })
+        })
+        .collect();
+    nodes.sort_unstable_by_key(|node| node.index);
+    let mut ports: Vec<IngressPort> =
+        state.services().iter().flat_map(|service| ingress_ports(state, service)).collect();
+    ports.sort_unstable_by_key(|port| (port.published, port.protocol));
+    Some(IngressState { vni: MESH_VNI, nodes, ports })
+}
+
+fn ingress_ports(state: &State, service: &Service) -> Vec<IngressPort> {
+    let published: Vec<_> =
+        service.endpoint.ports.iter().filter(|port| PublishMode::of(port) == PublishMode::Ingress).collect();
+    if published.is_empty() {
+        return Vec::new();
+    }
+    let serving = state.tasks_of_service(&service.id).filter(|task| serves(state, task));
+    let mut tasks: Vec<IngressTask> = serving
+        .filter_map(|task| {
+            Some(IngressTask { node: task.node_id.clone(), address: gateway_address(state, task)? })
+        })
+        .collect();
+    tasks.sort_unstable_by(|a, b| (&a.node, a.address).cmp(&(&b.node, b.address)));
+    published
+        .into_iter()
+        .map(|port| IngressPort {
+            published: port.published_port,
+            protocol: protocol_of(port),
+            target: port.target_port,
+            tasks: tasks.clone(),
+        })
+        .collect()
+}
+
+/// The task's address in the network that gives it its default gateway: the first one that has a way out.
+fn gateway_address(state: &State, task: &Task) -> Option<Ipv4Addr> {
+    let has_way_out =
+        |id: &str| state.networks().get(id).is_some_and(|network| !network.network.spec.internal);
+    let attachment =
+        task.networks_attachments.iter().find(|attachment| has_way_out(&attachment.network_id))?;
+    attachment.addresses.iter().find_map(|address| address_of(address))
 }

@@ -183,6 +183,8 @@ pub struct Indexes {
     pub service_names: Arc<BTreeMap<String, ServiceId>>,
     /// Published ports, and which services publish each, in which mode.
     pub ports: Arc<BTreeMap<(Transport, u16), BTreeMap<ServiceId, PublishMode>>>,
+    /// Tasks that have not ended, by network id.
+    pub members: BTreeMap<String, Table<Task>>,
     /// Addresses in use, by network id.
     pub addresses: BTreeMap<String, Arc<AddressSet>>,
     /// Store index at which a node last changed.
@@ -236,11 +238,35 @@ impl Indexes {
         if let (Some(old), Some(new)) = (old, new)
             && old.networks_attachments == new.networks_attachments
         {
+            self.join(new);
             return;
         }
         for (task, mark) in [(old, Mark::Free), (new, Mark::Use)] {
             if let Some(task) = task {
                 self.mark_attachments(task, mark);
+            }
+        }
+        if let Some(old) = old {
+            self.leave(old);
+        }
+        if let Some(new) = new {
+            self.join(new);
+        }
+    }
+
+    fn join(&mut self, task: &Arc<Task>) {
+        for attachment in &task.networks_attachments {
+            self.members.entry(attachment.network_id.clone()).or_default().insert(Arc::clone(task));
+        }
+    }
+
+    fn leave(&mut self, task: &Arc<Task>) {
+        for attachment in &task.networks_attachments {
+            if let Some(members) = self.members.get_mut(&attachment.network_id) {
+                members.remove(task.key());
+                if members.is_empty() {
+                    self.members.remove(&attachment.network_id);
+                }
             }
         }
     }

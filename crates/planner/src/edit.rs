@@ -1,0 +1,138 @@
+//! Edits: the object that a client's request makes of another. What comes in was validated ([`crate::validate`]).
+
+use crate::index::PublishMode;
+use crate::time;
+use crate::validate::Invalid;
+use gantry_model::id::{NodeId, ServiceId, TaskId};
+use gantry_model::service::{
+    NetworkAttachmentConfig, NetworkAttachmentSpec, PortConfig, Service, ServiceSpec, TaskSpec, UpdateStatus,
+    Version,
+};
+use gantry_model::task::{Task, TaskState, TaskStatus};
+use jiff::Timestamp;
+
+/// A new service.
+pub fn service_created(id: ServiceId, spec: ServiceSpec) -> Service {
+    Service { id, spec, spec_version: 1, ..Service::default() }
+}
+
+/// A service with a new specification. The version that the client read must be the service's.
+pub fn service_updated(
+    service: &Service,
+    read: Version,
+    spec: ServiceSpec,
+    now: Timestamp,
+) -> Result<Service, Invalid> {
+    if read != service.version {
+        return Err(Invalid::OutOfSequence);
+    }
+    if mode_of(&spec) != mode_of(&service.spec) {
+        return Err(Invalid::Spec("service mode change is not allowed".to_owned()));
+    }
+    let new_tasks = asks_for_new_tasks(&service.spec, &spec);
+    let mut updated = service.clone();
+    updated.previous_spec = Some(std::mem::replace(&mut updated.spec, spec));
+    updated.update_status = None;
+    if new_tasks {
+        updated.spec_version += 1;
+        let is_job = updated.spec.mode.replicated_job.is_some() || updated.spec.mode.global_job.is_some();
+        updated.update_status = (!is_job).then(|| started("updating", "update in progress", now));
+    }
+    Ok(updated)
+}
+
+/// A service with the specification that it had before its last update.
+pub fn service_rolled_back(service: &Service, read: Version, now: Timestamp) -> Result<Service, Invalid> {
+    if read != service.version {
+        return Err(Invalid::OutOfSequence);
+    }
+    let Some(previous) = service.previous_spec.clone() else {
+        return Err(Invalid::Precondition(format!("service {} does not have a previous spec", service.id)));
+    };
+    let mut back = service.clone();
+    back.previous_spec = Some(std::mem::replace(&mut back.spec, previous));
+    back.spec_version += 1;
+    back.update_status = Some(started("rollback_started", "manually requested rollback", now));
+    Ok(back)
+}
+
+fn started(state: &str, message: &str, now: Timestamp) -> UpdateStatus {
+    UpdateStatus {
+        state: state.to_owned(),
+        started_at: Some(time::text(now)),
+        completed_at: None,
+        message: message.to_owned(),
+    }
+}
+
+fn mode_of(spec: &ServiceSpec) -> u8 {
+    let mode = &spec.mode;
+    match () {
+        () if mode.global.is_some() => 1,
+        () if mode.replicated_job.is_some() => 2,
+        () if mode.global_job.is_some() => 3,
+        () => 0,
+    }
+}
+
+/// Whether the running tasks differ from those that the new specification makes. The number of tasks, labels, and how
+/// an update proceeds do not concern them.
+fn asks_for_new_tasks(old: &ServiceSpec, new: &ServiceSpec) -> bool {
+    old.task_template != new.task_template
+        || old.networks != new.networks
+        || task_ports(old) != task_ports(new)
+}
+
+/// What of the published ports a task is made with: its own host ports, and whether the mesh has to reach it.
+fn task_ports(spec: &ServiceSpec) -> (Vec<&PortConfig>, bool) {
+    let ports = spec.endpoint_spec.as_ref().map(|spec| spec.ports.as_slice()).unwrap_or_default();
+    let (host, ingress): (Vec<_>, Vec<_>) =
+        ports.iter().partition(|port| PublishMode::of(port) == PublishMode::Host);
+    (host, !ingress.is_empty())
+}
+
+/// A container outside services that joins a cluster network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttachmentRequest {
+    /// Id of the network.
+    pub network: String,
+    /// The container.
+    pub container_id: String,
+    /// Its name, and what else it answers to.
+    pub names: Vec<String>,
+    /// The address that it asks for; empty: any.
+    pub address: String,
+}
+
+/// The task that stands for a container outside services on a cluster network. It is ended by its agent, as others are,
+/// or by [`crate::Change::Desire`] with [`TaskState::Remove`]; the reaper deletes it once it has ended.
+pub fn attachment(id: TaskId, node: NodeId, request: AttachmentRequest, now: Timestamp) -> Task {
+    let network = NetworkAttachmentConfig {
+        target: request.network,
+        addresses: if request.address.is_empty() { Vec::new() } else { vec![request.address] },
+        ..NetworkAttachmentConfig::default()
+    };
+    let spec = TaskSpec {
+        network_attachment_spec: Some(NetworkAttachmentSpec {
+            container_id: request.container_id,
+            names: request.names.clone(),
+        }),
+        networks: vec![network],
+        runtime: "attachment".to_owned(),
+        ..TaskSpec::default()
+    };
+    Task {
+        id,
+        name: request.names.into_iter().next().unwrap_or_default(),
+        spec,
+        node_id: node,
+        desired_state: TaskState::Running,
+        created_at: time::text(now),
+        status: TaskStatus {
+            timestamp: time::text(now),
+            message: "created".to_owned(),
+            ..TaskStatus::default()
+        },
+        ..Task::default()
+    }
+}
