@@ -93,6 +93,25 @@ pub fn pack(root: &Root, out: &mut dyn Write, whiteouts: Whiteouts) -> Result<()
     packer.out.write_all(&[0; 1024]).map_err(PackError::Write)
 }
 
+/// Writes one file of an archive, with the epoch as its time: the same files give the same archive.
+pub(crate) fn write_file(out: &mut dyn Write, path: &str, size: u64, content: &mut dyn Read) -> Result<()> {
+    let header = Header { path: path.into(), flag: b'0', mode: 0o644, size, ..Header::default() };
+    out.write_all(&header.block()).map_err(PackError::Write)?;
+    let copied = io::copy(&mut content.take(size), out).map_err(PackError::Write)?;
+    if copied != size {
+        let source = io::ErrorKind::UnexpectedEof.into();
+        return Err(PackError::Read { path: PathBuf::from(path), source });
+    }
+    let padding = usize::try_from(size.wrapping_neg() % 512).unwrap_or(0);
+    out.write_all(&[0; 512][..padding]).map_err(PackError::Write)
+}
+
+/// Writes one folder of an archive.
+pub(crate) fn write_folder(out: &mut dyn Write, path: &str) -> Result<()> {
+    let header = Header { path: format!("{path}/").into(), flag: b'5', mode: 0o755, ..Header::default() };
+    out.write_all(&header.block()).map_err(PackError::Write)
+}
+
 struct Packer<'a> {
     root: &'a Root,
     out: &'a mut dyn Write,
