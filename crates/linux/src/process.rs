@@ -226,6 +226,13 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Sends a signal, any number the kernel knows, to a process group.
+pub fn signal_group(group: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill takes numbers only.
+    let result = unsafe { libc::kill(-group, signal) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Opens the pidfd of a process.
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;

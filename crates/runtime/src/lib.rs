@@ -7,8 +7,11 @@
 
 pub mod channel;
 pub mod clock;
+pub mod commands;
 pub mod error;
+pub mod exec;
 pub mod filter;
+pub mod foreground;
 pub mod hooks;
 pub mod init;
 pub mod launch;
@@ -16,6 +19,10 @@ pub mod limits;
 pub mod monitor;
 pub mod mount_options;
 pub mod oci;
+pub mod pid1;
 pub mod plan;
 pub mod program;
+pub mod protect;
+pub mod signals;
+pub mod start_socket;
 pub mod state;

@@ -1,3 +1,5 @@
 //! `gantry-runtime`: the OCI runtime and the monitor of each container.
 
-fn main() {}
+fn main() {
+    std::process::exit(gantry_runtime::commands::main(std::env::args_os().collect()));
+}

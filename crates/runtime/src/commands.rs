@@ -1,0 +1,193 @@
+//! The command line of `gantry-runtime`: global options, then one command in a file of its own.
+
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod features;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod update;
+
+use std::{ffi::OsString, io::Write, path::PathBuf};
+
+use lexopt::prelude::*;
+
+use crate::{
+    error::{Act, Error, Result},
+    monitor, pid1, protect,
+    state::{DEFAULT_ROOT, Store},
+};
+
+/// Options before the command.
+#[derive(Debug)]
+pub struct Global {
+    /// Where state is kept.
+    pub store: Store,
+    /// Where errors go beside standard error.
+    log: Option<PathBuf>,
+    /// Whether they go there as JSON.
+    json: bool,
+}
+
+const USAGE: &str = "\
+usage: gantry-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup] COMMAND
+
+  create  [--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] [--no-pivot] [--preserve-fds N] ID
+  start   ID
+  run     [--detach] [--keep] and the options of create ID
+  state   ID
+  kill    [--all] ID [SIGNAL]
+  delete  [--force] ID
+  exec    [--process FILE] [--detach] [--tty] [--cwd DIR] [--env NAME=VALUE] [--user UID[:GID]]
+          [--pid-file FILE] [--console-socket SOCKET] ID [COMMAND ARGUMENT...]
+  list    [--format table|json] [--quiet]
+  ps      [--format table|json] ID
+  pause | resume ID
+  update  [--resources FILE|-] [--memory BYTES] [--cpu-quota MICROSECONDS] ... ID
+  events  [--stats] [--interval SECONDS] ID
+  features
+  spec    [--bundle DIR]
+  monitor DIR       stay with one container of the engine
+  init    [--] COMMAND [ARGUMENT...]    first process of a container: reaps and passes signals on
+";
+
+/// Runs the command line and returns the exit code.
+pub fn main(all: Vec<OsString>) -> i32 {
+    // The reaper runs inside images and must not touch anything: before all else.
+    if all.get(1).is_some_and(|word| word == "init") {
+        return pid1::run(all[2..].to_vec());
+    }
+    let mut global = Global { store: Store::new(DEFAULT_ROOT), log: None, json: false };
+    match dispatch(&all, &mut global) {
+        Ok(code) => code,
+        Err(error) => {
+            report(&global, &error);
+            match error {
+                // exec and run speak for the program, which could not be run; the other commands fail plainly.
+                Error::Child { .. } | Error::NoProgram { .. } | Error::NotExecutable { .. } => error.exit_code(),
+                _ => 1,
+            }
+        }
+    }
+}
+
+fn dispatch(all: &[OsString], global: &mut Global) -> Result<i32> {
+    let mut parser = lexopt::Parser::from_args(all.iter().skip(1).cloned());
+    let usage = |error: lexopt::Error| Error::Usage(error.to_string());
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match argument {
+            Long("root") => global.store = Store::new(crate::state::absolute(&path(&mut parser)?)?),
+            Long("log") => global.log = Some(path(&mut parser)?),
+            Long("log-format") => global.json = text(&mut parser)? == "json",
+            Long("debug" | "systemd-cgroup") => {}
+            Long("rootless" | "criu" | "log-level") => drop(text(&mut parser)?),
+            Short('h') | Long("help") => {
+                print(USAGE)?;
+                return Ok(0);
+            }
+            Short('v') | Long("version") => {
+                print(&format!(
+                    "gantry-runtime version {}\nspec: {}\n",
+                    env!("CARGO_PKG_VERSION"),
+                    crate::oci::OCI_VERSION
+                ))?;
+                return Ok(0);
+            }
+            Value(command) => return command_of(&command.to_string_lossy(), all, global, parser),
+            other => return Err(Error::Usage(other.unexpected().to_string())),
+        }
+    }
+    Err(Error::Usage(format!("no command\n{USAGE}")))
+}
+
+fn command_of(command: &str, all: &[OsString], global: &Global, parser: lexopt::Parser) -> Result<i32> {
+    if matches!(command, "create" | "run" | "exec" | "monitor") {
+        protect::from_overwriting(all)?;
+    }
+    match command {
+        "create" => create::run(global, parser),
+        "start" => start::run(global, parser),
+        "run" => run::run(global, parser),
+        "state" => state::run(global, parser),
+        "kill" => kill::run(global, parser),
+        "delete" => delete::run(global, parser),
+        "exec" => exec::run(global, parser),
+        "list" => list::run(global, parser),
+        "ps" => ps::run(global, parser),
+        "pause" => pause::run(global, parser, pause::Order::Pause),
+        "resume" => pause::run(global, parser, pause::Order::Resume),
+        "update" => update::run(global, parser),
+        "events" => events::run(global, parser),
+        "features" => features::run(parser),
+        "spec" => spec::run(parser),
+        "monitor" => monitor::run(&operand(parser, "DIR")?),
+        other => Err(Error::Usage(format!("unknown command {other:?}\n{USAGE}"))),
+    }
+}
+
+fn report(global: &Global, error: &Error) {
+    let message = error.chain();
+    eprintln!("gantry-runtime: {message}");
+    let Some(path) = &global.log else { return };
+    let line = if global.json {
+        let time = crate::clock::now();
+        serde_json::json!({ "level": "error", "msg": message, "time": time }).to_string()
+    } else {
+        format!("time=\"{}\" level=error msg={message:?}", crate::clock::now())
+    };
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    // The error itself was told on standard error.
+    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+}
+
+/// Writes to standard output.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).act(|| "write to standard output".to_owned())
+}
+
+/// The value of an option as text.
+pub(crate) fn text(parser: &mut lexopt::Parser) -> Result<String> {
+    let value = parser.value().map_err(|error| Error::Usage(error.to_string()))?;
+    value.into_string().map_err(|value| Error::Usage(format!("{value:?} is not text")))
+}
+
+/// The value of an option as a path.
+pub(crate) fn path(parser: &mut lexopt::Parser) -> Result<PathBuf> {
+    parser.value().map(PathBuf::from).map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// The value of an option as a number.
+pub(crate) fn number<T: std::str::FromStr>(parser: &mut lexopt::Parser) -> Result<T> {
+    let value = text(parser)?;
+    value.parse().map_err(|_| Error::Usage(format!("{value:?} is not a number in range")))
+}
+
+/// The next argument.
+pub(crate) fn next<'p>(parser: &'p mut lexopt::Parser) -> Result<Option<lexopt::Arg<'p>>> {
+    parser.next().map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// The only operand of a command without options.
+fn operand(mut parser: lexopt::Parser, name: &str) -> Result<String> {
+    let mut operand = None;
+    while let Some(argument) = next(&mut parser)? {
+        match argument {
+            Value(value) if operand.is_none() => operand = Some(value.to_string_lossy().into_owned()),
+            other => return Err(Error::Usage(other.unexpected().to_string())),
+        }
+    }
+    operand.ok_or_else(|| Error::Usage(format!("{name} is missing")))
+}
+
+/// The operand, or a complaint.
+pub(crate) fn required(operand: Option<String>, name: &str) -> Result<String> {
+    operand.ok_or_else(|| Error::Usage(format!("{name} is missing")))
+}

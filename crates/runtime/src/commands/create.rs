@@ -1,0 +1,166 @@
+//! `create`: makes a container that waits for `start`.
+
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use lexopt::prelude::*;
+
+use super::{Global, next, number, path, required};
+use crate::{
+    channel,
+    error::{Act, Error, Result},
+    launch::{self, Created},
+    oci::Spec,
+    plan::{Choices, Gate, Stdio},
+    start_socket,
+    state::{Owner, absolute},
+};
+
+/// Options of `create`, shared with `run`.
+#[derive(Debug)]
+pub struct Options {
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Where the pid goes.
+    pub pid_file: Option<PathBuf>,
+    /// Where the terminal's master goes.
+    pub console_socket: Option<PathBuf>,
+    /// Do not use pivot_root.
+    pub no_pivot: bool,
+    /// Descriptors kept beyond the third.
+    pub preserve_fds: i32,
+    /// Return after the start.
+    pub detach: bool,
+    /// Do not delete at the end.
+    pub keep: bool,
+    /// Name of the container.
+    pub id: String,
+}
+
+impl Options {
+    /// Reads them.
+    pub fn parse(mut parser: lexopt::Parser) -> Result<Options> {
+        let mut options = Options {
+            bundle: PathBuf::from("."),
+            pid_file: None,
+            console_socket: None,
+            no_pivot: false,
+            preserve_fds: 0,
+            detach: false,
+            keep: false,
+            id: String::new(),
+        };
+        let mut id = None;
+        while let Some(argument) = next(&mut parser)? {
+            match argument {
+                Short('b') | Long("bundle") => options.bundle = path(&mut parser)?,
+                Long("pid-file") => options.pid_file = Some(path(&mut parser)?),
+                Long("console-socket") => options.console_socket = Some(path(&mut parser)?),
+                Long("no-pivot") => options.no_pivot = true,
+                Long("no-new-keyring" | "no-subreaper") => {}
+                Long("preserve-fds") => options.preserve_fds = number(&mut parser)?,
+                Short('d') | Long("detach") => options.detach = true,
+                Long("keep") => options.keep = true,
+                Value(value) if id.is_none() => id = Some(value.to_string_lossy().into_owned()),
+                other => return Err(Error::Usage(other.unexpected().to_string())),
+            }
+        }
+        options.id = required(id, "ID")?;
+        options.bundle = absolute(&options.bundle)?;
+        Ok(options)
+    }
+
+    /// Standard descriptors of the program.
+    pub fn stdio(&self, spec: &Spec) -> Result<Stdio> {
+        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+        if terminal && (self.detach && self.console_socket.is_none()) {
+            return Err(Error::Usage("a container with a terminal needs --console-socket when nobody stays with it".into()));
+        }
+        if !terminal && self.console_socket.is_some() {
+            return Err(Error::Usage("--console-socket is for containers with a terminal".into()));
+        }
+        Ok(if terminal { Stdio::Terminal } else { Stdio::Inherit })
+    }
+
+    /// The rest of what a launch needs.
+    pub fn choices(&self, spec: &Spec, gate: Gate) -> Result<Choices> {
+        Ok(Choices {
+            overlay: None,
+            stdio: self.stdio(spec)?,
+            gate,
+            console_size: None,
+            preserve_fds: self.preserve_fds,
+            no_pivot: self.no_pivot,
+        })
+    }
+
+    /// Writes the pid file and hands the terminal over; what is left of the terminal is for the caller.
+    pub fn publish(&self, pid: i32, terminal: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        if let Some(file) = &self.pid_file {
+            write_pid(file, pid)?;
+        }
+        match (&self.console_socket, terminal) {
+            (Some(socket), Some(master)) => {
+                hand_over(socket, master)?;
+                Ok(None)
+            }
+            (_, terminal) => Ok(terminal),
+        }
+    }
+}
+
+/// Writes a pid file, whole or not at all.
+pub fn write_pid(file: &Path, pid: i32) -> Result<()> {
+    let temporary = file.with_extension("tmp");
+    fs::write(&temporary, pid.to_string())
+        .and_then(|()| fs::rename(&temporary, file))
+        .act(|| format!("write pid file {}", file.display()))
+}
+
+/// Sends the master of a terminal to whoever listens at the console socket.
+pub fn hand_over(socket: &Path, master: OwnedFd) -> Result<()> {
+    let words = || format!("send the terminal to console socket {}", socket.display());
+    let connection = start_socket::connect_path(socket).act(words)?;
+    channel::send(connection.as_fd(), b"/dev/ptmx", Some(master.as_fd())).act(words)
+}
+
+/// Runs the command.
+pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
+    let mut options = Options::parse(parser)?;
+    // Nobody stays with a created container.
+    options.detach = true;
+    let spec = Spec::load(&options.bundle)?;
+    global.store.reserve(&options.id)?;
+    let folder = global.store.folder(&options.id);
+    let prepared = start_socket::listen(&folder)
+        .act(|| format!("create the start socket of {}", options.id))
+        .and_then(|listener| options.choices(&spec, Gate::Socket(listener)));
+    let choices = match prepared {
+        Ok(choices) => choices,
+        Err(error) => {
+            // The failure that is being told matters more than one of the clean-up.
+            let _ = global.store.remove(&options.id);
+            return Err(error);
+        }
+    };
+    let request = launch::Request {
+        store: &global.store,
+        id: &options.id,
+        bundle: &options.bundle,
+        spec,
+        owner: Owner::Caller,
+        choices,
+    };
+    let mut created: Created = launch::create(request)?;
+    match options.publish(created.child.pid, created.terminal.take()) {
+        Ok(_) => Ok(0),
+        Err(error) => {
+            // As above.
+            let _ = created.undo(&global.store);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `start`: lets a created container run its program.
+
+use std::fs;
+
+use super::{Global, operand};
+use crate::{
+    channel::ToInit,
+    error::{Act, Error, Result},
+    launch,
+    oci::{Spec, Status},
+    start_socket,
+    state::{Owner, START_SOCKET},
+};
+
+/// Runs the command.
+pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
+    let id = operand(parser, "ID")?;
+    let mut record = global.store.load(&id)?;
+    let status = record.status(&record.group()?);
+    if status != Status::Created {
+        let status = format!("{status:?}").to_lowercase();
+        return Err(Error::WrongState { act: "start", id, status });
+    }
+    if record.owner == Owner::Monitor {
+        return Err(Error::WrongState { act: "start", id, status: "started by its monitor only".into() });
+    }
+    let folder = global.store.folder(&id);
+    let channel = start_socket::connect(&folder).act(|| format!("reach the first process of {id}"))?;
+    channel.tell(ToInit::Start).act(|| format!("start container {id}"))?;
+    launch::outcome(channel.next())?;
+    record.started = true;
+    global.store.save(&record)?;
+    // It has served its purpose; delete removes it too.
+    let _ = fs::remove_file(folder.join(START_SOCKET));
+    if let Ok(spec) = Spec::load(&record.bundle) {
+        launch::run_poststart(&spec, &record.state(Status::Running));
+    }
+    Ok(0)
+}

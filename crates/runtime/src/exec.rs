@@ -1,0 +1,229 @@
+//! A further process in a running container: it joins the container's namespaces and cgroups and becomes the program.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use gantry_linux::{
+    cgroup::{Cgroup, Hierarchies},
+    namespace::{self, Namespaces},
+    process::{self, Child, Cloned},
+    root::{Links, Root},
+    terminal::Terminal,
+};
+
+use crate::{
+    channel::{Channel, FromInit, ToInit},
+    error::{Act, Error, Result},
+    filter::{self, Filter},
+    init::identity,
+    oci::{Process, Spec, Status},
+    plan::{self, CapabilitySets, Stdio},
+    state::Store,
+};
+
+/// A process that waits for its start.
+#[derive(Debug)]
+pub struct Entered {
+    /// The process.
+    pub child: Child,
+    /// The way to it.
+    pub channel: Channel,
+    /// Master of its terminal.
+    pub terminal: Option<OwnedFd>,
+    /// The container's cgroup.
+    pub group: Cgroup,
+}
+
+/// What is to be run.
+pub struct Request<'a> {
+    /// Where the container's state is.
+    pub store: &'a Store,
+    /// The container.
+    pub id: &'a str,
+    /// The process.
+    pub process: Process,
+    /// Standard descriptors.
+    pub stdio: Stdio,
+    /// Size of the terminal when the process does not say.
+    pub console_size: Option<(u16, u16)>,
+    /// Descriptors after the third that the program keeps.
+    pub preserve_fds: i32,
+}
+
+/// Every kind that can be joined by a pidfd.
+const KINDS: [Namespaces; 8] = [
+    Namespaces::USER,
+    Namespaces::MOUNT,
+    Namespaces::PID,
+    Namespaces::NETWORK,
+    Namespaces::IPC,
+    Namespaces::UTS,
+    Namespaces::CGROUP,
+    Namespaces::TIME,
+];
+
+struct Job {
+    process: Process,
+    capabilities: CapabilitySets,
+    filter: Option<Filter>,
+    join: Namespaces,
+    container: OwnedFd,
+    group: Cgroup,
+    stdio: Stdio,
+    console_size: Option<(u16, u16)>,
+    preserve_fds: i32,
+    proc: OwnedFd,
+}
+
+/// Enters the container up to the point where only the start order is missing.
+pub fn enter(request: Request<'_>) -> Result<Entered> {
+    let Request { store, id, mut process, stdio, console_size, preserve_fds } = request;
+    let record = store.load(id)?;
+    let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
+    let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
+    let group = Cgroup::at(&hierarchies, &record.cgroup).map_err(cgroup_error)?;
+    let container = process::pidfd(record.pid);
+    let status = record.status(&group);
+    // The pidfd was opened before the start time was compared: it is the right process or none.
+    let (Ok(container), Status::Running | Status::Created) = (container, status) else {
+        let status = format!("{status:?}").to_lowercase();
+        return Err(Error::WrongState { act: "exec in", id: id.to_owned(), status });
+    };
+    let spec = Spec::load(&record.bundle)?;
+    if process.args.is_empty() {
+        return Err(Error::Config { field: "process.args".into(), problem: "is empty".into() });
+    }
+    if process.cwd.is_empty() {
+        process.cwd = "/".into();
+    }
+    let of_container = spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
+    let capabilities = CapabilitySets::from_oci(process.capabilities.as_ref().or(of_container));
+    let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+    let filter = seccomp.map(filter::compile).transpose()?;
+    let mut join = Namespaces::EMPTY;
+    for kind in KINDS {
+        let differs = namespace::inode(record.pid, kind).ok() != namespace::inode(std::process::id().cast_signed(), kind).ok();
+        if differs {
+            join |= kind;
+        }
+    }
+    // The container may have moved its first process into a group below its own.
+    let group = Cgroup::of_process(&hierarchies, record.pid).map_err(cgroup_error)?;
+    let proc = plan::open_proc()?;
+    let oom_score = process.oom_score_adj;
+    let job = Job {
+        process,
+        capabilities,
+        filter,
+        join,
+        container,
+        group: group.clone(),
+        stdio,
+        console_size,
+        preserve_fds,
+        proc,
+    };
+    let (child, channel) = launch(job, &group)?;
+    let entered = oom_score.map_or(Ok(()), |score| crate::init::set_oom_score(child.pid, score));
+    match entered.and_then(|()| await_ready(&child, &channel)) {
+        Ok(terminal) => Ok(Entered { child, channel, terminal, group }),
+        Err(error) => {
+            // It may have ended by itself; either way it is gone after the wait.
+            let _ = process::signal(child.pidfd.as_fd(), libc::SIGKILL);
+            let _ = process::wait(child.pid, process::Waiting::Block);
+            Err(error)
+        }
+    }
+}
+
+fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
+    let words = || "create a process in the container".to_owned();
+    let (ours, theirs) = Channel::pair().act(words)?;
+    let unified = group.open_unified();
+    let mut back = None;
+    if job.join.contains(Namespaces::PID) {
+        back = Some(namespace::open(std::path::Path::new("/proc/self/ns/pid")).act(words)?);
+        namespace::join(&job.container, Namespaces::PID).act(|| "join the pid namespace".to_owned())?;
+    }
+    let cloned = process::clone(Namespaces::EMPTY, unified.as_ref().map(AsFd::as_fd));
+    if let Ok(Cloned::Child) = cloned {
+        drop(ours);
+        run(job, &theirs);
+    }
+    if let Some(own) = back {
+        namespace::join(&own, Namespaces::PID).act(|| "return to the own pid namespace".to_owned())?;
+    }
+    match cloned.act(words)? {
+        Cloned::Parent(child) => Ok((child, ours)),
+        Cloned::Child => process::exit_now(1),
+    }
+}
+
+fn await_ready(child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
+    match channel.next().act(|| "listen to the process".to_owned())? {
+        Some(FromInit::Ready(terminal)) => Ok(terminal),
+        Some(FromInit::Failed { exit_code, message }) => Err(Error::Child { message, exit_code }),
+        _ => Err(Error::ChildGone { during: "entering the container", how: format!("pid {}", child.pid) }),
+    }
+}
+
+/// Runs the new process; never returns.
+fn run(job: Job, channel: &Channel) -> ! {
+    let Err(error) = become_program(job, channel) else { process::exit_now(1) };
+    // When the runtime is gone nobody can be told.
+    let _ = channel.report(&FromInit::Failed { exit_code: error.exit_code(), message: error.chain() });
+    process::exit_now(1)
+}
+
+fn become_program(job: Job, channel: &Channel) -> Result<()> {
+    process::reset_signals().act(|| "reset signals".to_owned())?;
+    // From the moment it joins, the container sees this process: nothing of it may be readable there.
+    process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
+    rustix::process::setsid().act(|| "create a session".to_owned())?;
+    job.group
+        .join_v1()
+        .map_err(|source| Error::Cgroup { id: "the container".to_owned(), source })?;
+    let join = job.join.without(Namespaces::PID);
+    if !join.is_empty() {
+        namespace::join(&job.container, join).act(|| "join the container's namespaces".to_owned())?;
+    }
+    let terminal = match job.stdio {
+        Stdio::Terminal => Some(open_terminal()?),
+        _ => None,
+    };
+    identity::enter_working_folder(&job.process.cwd)?;
+    let program = identity::Program::prepare(&job.process)?;
+    let (master, slave) = terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
+    channel.report(&FromInit::Ready(master)).act(|| "report that it is ready".to_owned())?;
+    channel.expect(ToInit::Start).act(|| "wait for the start".to_owned())?;
+    identity::limit(&job.process)?;
+    match (&job.stdio, &slave) {
+        (_, Some(slave)) => {
+            let size = job.process.console_size.map(|size| (size.height, size.width)).or(job.console_size);
+            identity::use_terminal(slave, size, Some(job.process.user.uid))?;
+        }
+        (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
+        _ => {}
+    }
+    identity::close_others(job.preserve_fds)?;
+    identity::label(&job.process, job.proc.as_fd())?;
+    identity::become_user(&job.process, &job.capabilities, job.filter.as_ref())?;
+    Err(program.exec())
+}
+
+fn open_terminal() -> Result<Terminal> {
+    let words = || "open a terminal".to_owned();
+    let root = Root::open("/").act(words)?;
+    // DEVPTS_SUPER_MAGIC of linux/magic.h.
+    let is_devpts = |fd: &OwnedFd| rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == 0x1cd1);
+    match root.open_path("/dev/pts", Links::Follow).ok().filter(is_devpts) {
+        Some(devpts) => Terminal::open_in(devpts.as_fd()).act(words),
+        None => Err(Error::Config { field: "process.terminal".into(), problem: "the container has no /dev/pts".into() }),
+    }
+}
+
+impl Entered {
+    /// Orders the start; [`crate::launch::outcome`] reads from the channel whether it worked.
+    pub fn start(&self) -> Result<()> {
+        self.channel.tell(ToInit::Start).act(|| format!("start process {}", self.child.pid))
+    }
+}

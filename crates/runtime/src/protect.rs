@@ -1,0 +1,36 @@
+//! Keeping the runtime's own file from being written to by a container (CVE-2019-5736).
+//!
+//! A container can make its first process execute `/proc/self/exe` and then open that file for writing through another
+//! process. So a runtime that makes containers runs from a detached read-only mount of itself, which no container can
+//! make writable: one clone of a mount and one exec, no copy. A daemon that starts many keeps such a mount
+//! ([`gantry_linux::process::read_only_executable`]) and starts the runtime through it; then nothing is done here.
+
+use std::{ffi::OsString, os::fd::AsFd, os::unix::ffi::OsStrExt, path::Path};
+
+use gantry_linux::process::{self, ExecStrings};
+
+use crate::error::{Act, Result};
+
+/// Environment variable that marks the second run, so that a file system which stays writable ends in an error.
+const MARK: &str = "_GANTRY_RUNTIME_PROTECTED";
+
+/// Makes sure that this program runs from a read-only mount; may replace the process by itself.
+pub fn from_overwriting(args: &[OsString]) -> Result<()> {
+    // The name of the process was that of a descriptor after the exec below.
+    let _ = process::set_name(c"gantry-runtime");
+    let words = || "protect the runtime's executable".to_owned();
+    if process::runs_from_read_only_mount().act(words)? {
+        return Ok(());
+    }
+    if std::env::var_os(MARK).is_some() {
+        return Err(std::io::Error::other("it is still on a writable mount")).act(words);
+    }
+    let executable = process::read_only_executable(Path::new("/proc/self/exe")).act(words)?;
+    let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+    let env: Vec<Vec<u8>> = std::env::vars_os()
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .chain([format!("{MARK}=1").into_bytes()])
+        .collect();
+    let (args, env) = (ExecStrings::new(&args).act(words)?, ExecStrings::new(&env).act(words)?);
+    Err(process::exec_fd(executable.as_fd(), &args, &env)).act(words)
+}
