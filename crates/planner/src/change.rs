@@ -101,7 +101,7 @@ pub enum Refusal {
     #[error("update out of sequence")]
     OutOfSequence(ObjectRef),
     /// Another object has the name.
-    #[error("name conflicts with an existing object: {kind} {name} already exists")]
+    #[error("{}", crate::validate::name_conflict(kind, name))]
     NameConflict {
         /// `service`, `network`, `secret`, `config`.
         kind: String,

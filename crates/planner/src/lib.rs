@@ -14,6 +14,7 @@ pub mod change;
 pub mod constraint;
 mod draft;
 pub mod edit;
+pub mod filter;
 pub mod find;
 pub mod ids;
 pub mod index;

@@ -42,7 +42,7 @@ pub enum Invalid {
         matches: usize,
     },
     /// Another object has the name.
-    #[error("name conflicts with an existing object: {kind} {name} already exists")]
+    #[error("{}", name_conflict(kind, name))]
     NameConflict {
         /// As above.
         kind: &'static str,
@@ -67,6 +67,15 @@ pub enum Invalid {
     /// The object changed since the client read it.
     #[error("update out of sequence")]
     OutOfSequence,
+}
+
+/// Docker words this in three ways.
+pub(crate) fn name_conflict(kind: &str, name: &str) -> String {
+    match kind {
+        "network" => format!("network with name {name} already exists"),
+        "secret" | "config" => format!("{kind} {name} already exists"),
+        _ => format!("name conflicts with an existing object: {kind} {name} already exists"),
+    }
 }
 
 impl Invalid {
