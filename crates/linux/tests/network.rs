@@ -1,7 +1,9 @@
 //! Netlink, namespaces and nf_tables against the kernel. Needs root (and `nft` of package nftables, to read back what was written).
 
 use gantry_linux::netlink::address::Address;
-use gantry_linux::netlink::link::{Change, Kind, Mac, NewLink, OuterFragments, Peer, change, isolate_port};
+use gantry_linux::netlink::link::{
+    Change, Kind, Mac, NewLink, OuterFragments, Peer, Port, change, configure_port,
+};
 use gantry_linux::netlink::neighbour::{Forward, Neighbour};
 use gantry_linux::netlink::route::{Route, Rule as RouteRule};
 use gantry_linux::netlink::{Message, Socket};
@@ -40,7 +42,7 @@ fn links_addresses_and_routes_are_made_and_read_back() {
     socket.request(change(index, Change { alias: Some("gantry:test"), ..Change::default() })).expect("alias");
     let near = socket.link("veth0").expect("look up").expect("veth is there");
     assert_eq!((near.master, near.alias.as_str()), (bridge.index, "gantry:test"));
-    socket.request(isolate_port(near.index, true)).expect("isolate");
+    socket.request(configure_port(near.index, Port { isolated: true, hairpin: true })).expect("isolate");
     let mut guest = inside(&sandbox, Socket::route).expect("socket");
     let eth0 = guest.link("eth0").expect("look up").expect("eth0 is there");
     assert_eq!((eth0.mac, eth0.mtu), (mac, 1400));

@@ -16,7 +16,7 @@ use crate::sandbox::{Attachment, Endpoint, Sandbox, SandboxSpec};
 use crate::store::{EndpointRecord, PortRecord, SandboxRecord};
 use crate::text;
 use gantry_linux::netlink::Socket;
-use gantry_linux::netlink::link::{Change, Mac, change};
+use gantry_linux::netlink::link::{Change, Mac, Port, change};
 use gantry_linux::netlink::route::Route;
 use gantry_linux::netns::{self, NetNs};
 use gantry_linux::sysctl;
@@ -30,7 +30,7 @@ const FADING: Duration = Duration::from_secs(3);
 /// How an endpoint is wired.
 #[derive(Debug, Clone)]
 enum Wiring {
-    Veth { bridge: String, mtu: Option<u32>, isolated: bool },
+    Veth { bridge: String, mtu: Option<u32>, port: Port },
     Macvlan { parent: String, mode: u32, mtu: Option<u32> },
     Nothing,
 }
@@ -165,10 +165,15 @@ impl Networks {
         };
         let network = &local.network;
         let mut endpoint = base(&network.id, &network.spec.name)?;
+        // Where bridged packets pass the packet filter (br_netfilter), a container's call of its own published port is translated
+        // inside the bridge and must go out where it came in.
+        let hairpin = !container.publish.is_empty();
         let wiring = match &local.driver {
-            Driver::Bridge(b) => {
-                Wiring::Veth { bridge: b.link.clone(), mtu: b.mtu.or(self.config.mtu), isolated: !b.icc }
-            }
+            Driver::Bridge(b) => Wiring::Veth {
+                bridge: b.link.clone(),
+                mtu: b.mtu.or(self.config.mtu),
+                port: Port { isolated: !b.icc, hairpin },
+            },
             Driver::Macvlan(m) => Wiring::Macvlan { parent: m.parent.clone(), mode: m.mode, mtu: m.mtu },
             Driver::None => Wiring::Nothing,
             Driver::Host => {
@@ -234,7 +239,11 @@ impl Networks {
         finish_plan(
             inner,
             endpoint,
-            Wiring::Veth { bridge: crate::overlay::bridge_link(network.vni), mtu, isolated: false },
+            Wiring::Veth {
+                bridge: crate::overlay::bridge_link(network.vni),
+                mtu,
+                port: Port { isolated: false, hairpin: true },
+            },
         )
     }
 
@@ -274,7 +283,7 @@ impl Networks {
     fn ensure_overlay(&self, plan: &Planned) -> Result<()> {
         let Wiring::Veth { bridge, .. } = &plan.wiring else { return Ok(()) };
         if self.overlay.network(&plan.record.endpoint.network_id).is_none()
-            || self.host.link(bridge)?.is_some()
+            || self.has_overlay_link(bridge)?
         {
             return Ok(());
         }
@@ -290,14 +299,13 @@ impl Networks {
         let parsed = Mac::parse(&endpoint.mac).unwrap_or_default();
         let mtu = match &plan.wiring {
             Wiring::Nothing => return Ok(()),
-            Wiring::Veth { bridge, mtu, isolated } => {
+            Wiring::Veth { bridge, mtu, port } => {
                 let mtu = match mtu {
                     Some(mtu) => *mtu,
                     None => self.host.link(bridge)?.map_or(1500, |link| link.mtu),
                 };
                 let (link, interface) = (plan.record.link.as_str(), endpoint.interface.as_str());
-                self.host
-                    .plug(netns, Plug { link, interface, mac: parsed, mtu, bridge, isolated: *isolated })?;
+                self.host.plug(netns, Plug { link, interface, mac: parsed, mtu, bridge, port: *port })?;
                 None
             }
             Wiring::Macvlan { parent, mode, mtu } => {

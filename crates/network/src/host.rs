@@ -4,7 +4,7 @@ use crate::definition::Bridge;
 use crate::error::{NetworkError, Result, kernel};
 use crate::firewall::{self, NodeRules, Start};
 use gantry_linux::netlink::address::Address;
-use gantry_linux::netlink::link::{Change, Kind, Link, Mac, NewLink, Peer, change, isolate_port};
+use gantry_linux::netlink::link::{Change, Kind, Link, Mac, NewLink, Peer, Port, change, configure_port};
 use gantry_linux::netlink::route::Route;
 use gantry_linux::netlink::{Message, Socket};
 use gantry_linux::netns::NetNs;
@@ -37,8 +37,8 @@ pub struct Plug<'a> {
     pub mtu: u32,
     /// Bridge.
     pub bridge: &'a str,
-    /// Whether it may not talk to other ports of the bridge that may not either.
-    pub isolated: bool,
+    /// Settings of the bridge port.
+    pub port: Port,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -233,10 +233,10 @@ impl Host {
                 ..NewLink::new(plug.link, Kind::Veth(peer))
             };
             socket.request(veth.message())?;
-            if plug.isolated
+            if plug.port != Port::default()
                 && let Some(link) = socket.link(plug.link)?
             {
-                socket.request(isolate_port(link.index, true))?;
+                socket.request(configure_port(link.index, plug.port))?;
             }
             Ok(())
         })

@@ -105,6 +105,43 @@ impl Networks {
         &self.config
     }
 
+    /// Ends what only makes sense while this node has containers: the resolver, when there is no sandbox. To be called when the
+    /// daemon stops in order.
+    pub fn shutdown(&self) {
+        if self.lock().sandboxes.is_empty() {
+            self.dns.end();
+        }
+    }
+
+    /// Takes everything away: sandboxes, links, routes, the packet filter's table, the resolver and the state's files. Goes on after a
+    /// failure and returns the first.
+    pub fn destroy(&self) -> Result<()> {
+        let mut failure = self.retain_sandboxes(|_| false).err();
+        failure = self.leave_overlay().err().or(failure);
+        let bridges: Vec<String> = {
+            let mut inner = self.lock();
+            let gone = std::mem::take(&mut inner.networks);
+            inner.ports = Ports::default();
+            gone.values().filter_map(|local| Some(bridge_rules(&local.driver)?.link)).collect()
+        };
+        let owned = format!("{}:", self.config.table);
+        let links = self.host.route("links", |socket| socket.links());
+        match links {
+            Ok(links) => {
+                let own = links
+                    .iter()
+                    .filter(|link| link.alias.starts_with(&owned) && bridges.contains(&link.name));
+                let names: Vec<String> = own.map(|link| link.name.clone()).collect();
+                failure = self.host.delete_links(&names).err().or(failure);
+            }
+            Err(error) => failure = Some(error),
+        }
+        failure = self.host.remove_table().err().or(failure);
+        self.dns.end();
+        failure = self.store.remove().err().or(failure);
+        failure.map_or(Ok(()), Err)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change of the bookkeeping is a single insertion or removal, so a panic can't leave it half done.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -76,6 +76,24 @@ impl Store {
         Ok(store)
     }
 
+    /// Removes all files.
+    pub fn remove(&self) -> Result<()> {
+        remove(&self.state_dir.join("networks.json"))?;
+        remove(&self.state_dir.join("overlay.json"))?;
+        for name in [crate::resolver::SOCKET, "resolver.log"] {
+            remove(&self.run_dir.join(name))?;
+        }
+        for dir in [self.netns_dir(), self.sandbox_dir()] {
+            match fs::remove_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(file("remove folder", &dir)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn netns_dir(&self) -> PathBuf {
         self.run_dir.join("netns")
     }

@@ -22,6 +22,7 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 const IFF_UP: u32 = 1;
@@ -283,11 +284,21 @@ pub fn delete(name: &str) -> Message {
     m
 }
 
-/// Encodes "this bridge port may not talk to other isolated ports" (how `enable_icc=false` is kept on any kernel setting).
-pub fn isolate_port(index: u32, isolated: bool) -> Message {
-    let mut m = Message::new(RTM_SETLINK, 0, format!("isolate bridge port {index}"));
+/// Settings of a bridge port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Port {
+    /// It may not talk to other isolated ports.
+    pub isolated: bool,
+    /// Frames may go out where they came in.
+    pub hairpin: bool,
+}
+
+/// Encodes the settings of the bridge port `index`.
+pub fn configure_port(index: u32, port: Port) -> Message {
+    let mut m = Message::new(RTM_SETLINK, 0, format!("configure bridge port {index}"));
     m.put(&link_header(index, 0, 0, AF_BRIDGE)).nest(IFLA_PROTINFO, |m| {
-        m.attr_u8(IFLA_BRPORT_ISOLATED, u8::from(isolated));
+        m.attr_u8(IFLA_BRPORT_MODE, u8::from(port.hairpin))
+            .attr_u8(IFLA_BRPORT_ISOLATED, u8::from(port.isolated));
     });
     m
 }
