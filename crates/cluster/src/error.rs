@@ -109,15 +109,26 @@ impl Error {
 
     /// The object changed since the caller read it.
     pub fn out_of_sequence() -> Self {
-        Self {
-            kind: ErrorKind::OutOfSequence,
-            message: "rpc error: code = Unknown desc = update out of sequence".into(),
-        }
+        Self { kind: ErrorKind::OutOfSequence, message: "update out of sequence".into() }
     }
 
     /// The node's own trouble, with what was tried and the whole chain of causes.
     pub fn trouble(act: impl std::fmt::Display, cause: &(dyn std::error::Error + 'static)) -> Self {
         Self::internal(format!("{act}: {}", chain(cause)))
+    }
+}
+
+impl From<gantry_planner::validate::Invalid> for Error {
+    fn from(invalid: gantry_planner::validate::Invalid) -> Self {
+        use gantry_planner::validate::Kind;
+        let kind = match invalid.kind() {
+            Kind::InvalidArgument => ErrorKind::InvalidArgument,
+            Kind::NotFound => ErrorKind::NotFound,
+            Kind::AlreadyExists => ErrorKind::AlreadyExists,
+            Kind::FailedPrecondition => ErrorKind::FailedPrecondition,
+            Kind::OutOfSequence => ErrorKind::OutOfSequence,
+        };
+        Self { kind, message: invalid.to_string() }
     }
 }
 

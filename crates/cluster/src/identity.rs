@@ -13,6 +13,9 @@ use gantry_model::node::NodeRole;
 use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// Clocks of nodes differ: certificates are valid from an hour before they were made.
+pub const BACKDATE: Duration = Duration::from_secs(3600);
+
 /// Why a certificate, key or token is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -123,8 +126,9 @@ impl Subject {
 
     /// When the certificate should be replaced: at half of its life plus up to a sixth, which is before two thirds.
     pub fn renew_at(&self, jitter: f64) -> SystemTime {
-        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
-        self.not_before + life.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 6.0)
+        let start = self.not_before + BACKDATE;
+        let life = self.not_after.duration_since(start).unwrap_or_default();
+        start + life.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 6.0)
     }
 }
 

@@ -2,16 +2,23 @@
 //!
 //! Public face, for `daemon`:
 //! - [`Executor`] and [`TaskController`]: what the node implements. The agent here drives each task's life cycle.
-//! - `Cluster`: `open`, `init`, `join`, `leave`, `info`, reads, writes, logs, attachments, `shutdown`.
+//! - [`Cluster`]: `open`, `init`, `join`, `leave`, `info`, reads, writes, logs, attachments, `shutdown`.
 
+pub(crate) mod agent;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod error;
 pub mod executor;
 pub mod identity;
+pub(crate) mod leader;
+pub(crate) mod manager;
+pub(crate) mod node;
+pub(crate) mod orders;
 pub(crate) mod raft;
 pub(crate) mod rpc;
 
+pub use cluster::Cluster;
 pub use config::{
     ClusterConfig, InitRequest, JoinRequest, LocalInfo, LocalNodeState, RemoteManager, Rotate, SwarmInfo,
     Timing,

@@ -153,3 +153,13 @@ pub struct Outcome {
     /// The reply or the refusal.
     pub reply: Result<Reply, Error>,
 }
+
+impl Request {
+    /// How long a manager waits for the leader's answer: an attachment waits for its address.
+    pub fn patience(&self, write: std::time::Duration) -> std::time::Duration {
+        match self {
+            Self::Attach(_) => write + crate::control::ADDRESS,
+            _ => write,
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The certificate authority: makes itself, signs requests of nodes.
 
-use super::{IdentityError, random, role_unit};
+use super::{BACKDATE, IdentityError, random, role_unit};
 use gantry_model::id::{ClusterId, NodeId};
 use gantry_model::node::{NodeRole, TlsInfo};
 use rcgen::{
@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Clocks of nodes differ: certificates are valid from an hour before they were made.
-const BACKDATE: Duration = Duration::from_secs(3600);
 /// Life of the CA, as SwarmKit has it.
 const CA_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 

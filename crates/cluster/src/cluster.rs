@@ -1,0 +1,113 @@
+//! The handle that the HTTP daemon holds: this node in the cluster, or outside any.
+
+pub mod lifecycle;
+pub mod read;
+pub mod write;
+
+use crate::config::{ClusterConfig, LocalInfo, LocalNodeState};
+use crate::error::{Error, Result};
+use crate::manager::Manager;
+use crate::node::{Layout, Node};
+use gantry_model::node::NodeRole;
+use gantry_planner::State;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio_util::sync::CancellationToken;
+
+/// This node's part in a cluster; clones are handles to the same.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ClusterConfig,
+    layout: Layout,
+    slot: RwLock<Slot>,
+    /// Init, join, leave and shutdown exclude each other.
+    changing: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
+}
+
+/// What this node is.
+#[derive(Clone)]
+enum Slot {
+    /// Part of no cluster.
+    Outside,
+    /// Joining.
+    Joining,
+    /// Part of a cluster, and it does not start: why, and it is tried again.
+    Failing(String),
+    /// Part of a cluster.
+    Inside(Node),
+}
+
+impl Cluster {
+    fn slot(&self) -> Slot {
+        self.shared.slot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_slot(&self, slot: Slot) {
+        *self.shared.slot.write().unwrap_or_else(PoisonError::into_inner) = slot;
+    }
+
+    fn node(&self) -> Result<Node> {
+        match self.slot() {
+            Slot::Inside(node) => Ok(node),
+            Slot::Outside | Slot::Joining => Err(Error::not_in_swarm()),
+            Slot::Failing(why) => {
+                Err(Error::unavailable(format!("this node's part in the swarm does not start: {why}")))
+            }
+        }
+    }
+
+    fn manager(&self) -> Result<Manager> {
+        self.node()?.manager().ok_or_else(Error::not_manager)
+    }
+
+    /// The whole state as this manager knows it; also while there is no leader. For filters and joins of the daemon.
+    pub fn state(&self) -> Result<Arc<State>> {
+        let state = self.manager()?.store.read();
+        if state.cluster().is_none() {
+            return Err(Error::no_leader());
+        }
+        Ok(state)
+    }
+
+    /// This node: the `Swarm` section of `docker info`.
+    pub fn info(&self) -> LocalInfo {
+        let node = match self.slot() {
+            Slot::Outside => return LocalInfo::default(),
+            Slot::Joining => {
+                return LocalInfo { local_node_state: LocalNodeState::Pending, ..LocalInfo::default() };
+            }
+            Slot::Failing(error) => {
+                return LocalInfo { local_node_state: LocalNodeState::Error, error, ..LocalInfo::default() };
+            }
+            Slot::Inside(node) => node,
+        };
+        let settings = node.settings();
+        let (local_node_state, error) = lifecycle::condition(&node);
+        let mut info = LocalInfo {
+            node_id: settings.node_id.clone(),
+            node_addr: crate::node::address::host(&settings.advertise).to_owned(),
+            local_node_state,
+            error,
+            remote_managers: settings
+                .managers
+                .into_iter()
+                .filter(|manager| !manager.node_id.is_empty())
+                .collect(),
+            ..LocalInfo::default()
+        };
+        if let Some(manager) = node.manager() {
+            let state = manager.store.read();
+            info.control_available = state.cluster().is_some();
+            info.cluster = state.cluster().map(|record| record.cluster.clone());
+            info.nodes = u64::try_from(state.nodes().len()).unwrap_or(u64::MAX);
+            let managers = state.nodes().iter().filter(|node| node.spec.role == NodeRole::Manager).count();
+            info.managers = u64::try_from(managers).unwrap_or(u64::MAX);
+            info.remote_managers = manager.store.members();
+        }
+        info
+    }
+}

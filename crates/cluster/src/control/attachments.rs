@@ -1,0 +1,99 @@
+//! Attachments: containers outside services on cluster networks. Each is a task that is bound to its node from the beginning.
+
+use super::request::{AttachRequest, Reply};
+use super::{ADDRESS, commit, random};
+use crate::error::{Error, Result};
+use crate::manager::Manager;
+use gantry_model::id::{NodeId, TaskId};
+use gantry_model::task::{Task, TaskState};
+use gantry_planner::{Change, ClusterNetwork, Object, State, edit, find};
+use std::sync::Arc;
+
+/// Gives a container a place in a network; returns when it has its address. Asked again, it answers the same place.
+pub async fn attach(manager: &Manager, request: AttachRequest) -> Result<Reply> {
+    let fresh = TaskId::from_random(random()?);
+    let (task, network) = commit(manager, |state| {
+        let network = find::network(state, &request.network)?;
+        check(&network)?;
+        if let Some(task) = existing(state, &request, &network) {
+            return Ok((Vec::new(), (task, network)));
+        }
+        let wanted = edit::AttachmentRequest {
+            network: network.network.id.clone(),
+            container_id: request.container_id.clone(),
+            names: request.names.clone(),
+            address: request.address.clone(),
+        };
+        let task = edit::attachment(fresh.clone(), request.node.clone(), wanted, jiff::Timestamp::now());
+        Ok((vec![Change::create(Object::Task(Box::new(task)))], (fresh.clone(), network)))
+    })
+    .await?;
+    let placed = |state: &State| {
+        state.task(&task).is_none_or(|task| !task.networks_attachments.is_empty() || ended(task))
+    };
+    let mut changes = manager.store.watch();
+    let waited =
+        tokio::time::timeout(ADDRESS, changes.wait_for(|_| placed(&manager.store.read()))).await.is_ok();
+    let found = manager.store.read().task(&task).cloned();
+    match found {
+        Some(task) if !task.networks_attachments.is_empty() && !ended(&task) => Ok(Reply::Attached {
+            task: Box::new(Task::clone(&task)),
+            network: Box::new(network.network.clone()),
+        }),
+        found => {
+            let why = found.map(|task| task.status.err.clone()).filter(|why| !why.is_empty());
+            let why = why.unwrap_or_else(|| {
+                if waited { "the attachment was removed" } else { "no address was given in time" }.into()
+            });
+            give_up(manager, task).await;
+            Err(Error::unavailable(format!("attach to network {}: {why}", network.network.spec.name)))
+        }
+    }
+}
+
+fn ended(task: &Task) -> bool {
+    task.status.state.is_terminal() || task.desired_state > TaskState::Complete
+}
+
+fn check(network: &ClusterNetwork) -> Result<()> {
+    if network.network.spec.ingress {
+        let name = &network.network.spec.name;
+        return Err(Error::denied(format!(
+            "network {name} is the routing mesh's; containers cannot join it"
+        )));
+    }
+    Ok(())
+}
+
+fn existing(state: &State, request: &AttachRequest, network: &Arc<ClusterNetwork>) -> Option<TaskId> {
+    let matches = |task: &&Arc<Task>| {
+        task.node_id == request.node
+            && !ended(task)
+            && task
+                .spec
+                .network_attachment_spec
+                .as_ref()
+                .is_some_and(|spec| spec.container_id == request.container_id)
+            && task.spec.networks.iter().any(|wanted| wanted.target == network.network.id)
+    };
+    state.attachments().find(matches).map(|task| task.id.clone())
+}
+
+async fn give_up(manager: &Manager, task: TaskId) {
+    let change = Change::Desire { task: task.clone(), state: TaskState::Remove };
+    if let Err(error) = manager.store.propose(vec![change]).await {
+        tracing::warn!(%task, %error, "an attachment without an address stays behind");
+    }
+}
+
+/// Takes a container out of a network.
+pub async fn detach(manager: &Manager, node: &NodeId, task: TaskId) -> Result<Reply> {
+    commit(manager, |state| {
+        let Some(known) = state.task(&task) else { return Ok((Vec::new(), Reply::Done)) };
+        if known.node_id != *node || known.spec.network_attachment_spec.is_none() {
+            return Err(Error::denied(format!("task {task} is no attachment of node {node}")));
+        }
+        Ok((vec![Change::Desire { task: task.clone(), state: TaskState::Remove }], Reply::Done))
+    })
+    .await
+}

@@ -1,0 +1,103 @@
+//! Calls of other managers to the leader: writes, membership, logs.
+
+use super::Manager;
+use super::logs::LogRequest;
+use crate::control::request::Request as Write;
+use crate::error::Error;
+use crate::proto::control_server::Control;
+use crate::proto::{Empty, JoinRaftRequest, Payload};
+use crate::rpc::status::{self, status};
+use futures_util::{Stream, StreamExt};
+use gantry_model::node::NodeRole;
+use std::pin::Pin;
+use tonic::{Request, Response, Status};
+
+/// Log messages in one part.
+const LOG_GROUP: usize = 64;
+
+/// Answers other managers.
+pub struct ControlService {
+    manager: Manager,
+}
+
+impl ControlService {
+    /// For this manager.
+    pub fn new(manager: Manager) -> Self {
+        Self { manager }
+    }
+
+    fn admit<T>(&self, request: &Request<T>) -> Result<crate::identity::Subject, Status> {
+        let subject = status::manager(request)?;
+        if !self.manager.store.leads() {
+            return Err(self.manager.not_leading());
+        }
+        if self.manager.store.read().node(&subject.node_id).is_none() {
+            let text = format!("Permission denied: node {} is not in this swarm", subject.node_id);
+            return Err(status(Error::denied(text)));
+        }
+        Ok(subject)
+    }
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    type LogsStream = Pin<Box<dyn Stream<Item = Result<Payload, Status>> + Send>>;
+
+    async fn execute(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        self.admit(&request)?;
+        let write: Write = status::parse(&request.get_ref().data, "a forwarded request")?;
+        let outcome = self.manager.execute(write).await.map_err(status)?;
+        Ok(Response::new(Payload { data: status::json(&outcome, "the answer")? }))
+    }
+
+    async fn join_raft(&self, request: Request<JoinRaftRequest>) -> Result<Response<Empty>, Status> {
+        let subject = self.admit(&request)?;
+        let wanted = self
+            .manager
+            .store
+            .read()
+            .node(&subject.node_id)
+            .is_some_and(|node| node.spec.role == NodeRole::Manager);
+        if !wanted {
+            return Err(status(Error::denied(format!(
+                "Permission denied: node {} shall not be a manager",
+                subject.node_id
+            ))));
+        }
+        let _membership = self.manager.membership().await;
+        self.manager.store.add_member(subject.node_id, &request.get_ref().addr).await.map_err(status)?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn leave_raft(&self, request: Request<Empty>) -> Result<Response<Empty>, Status> {
+        let subject = self.admit(&request)?;
+        if subject.node_id == *self.manager.store.id() {
+            return Err(status(Error::precondition("the leader hands over before it leaves")));
+        }
+        let _membership = self.manager.membership().await;
+        if !self.manager.store.can_lose(&subject.node_id) {
+            return Err(status(Error::precondition(
+                "can't remove member from the raft: this would result in a loss of quorum",
+            )));
+        }
+        // As after a demotion: so the node can be removed from the list, and comes back as what it is told to be.
+        let demoted = self.manager.change_node(&subject.node_id, |node| {
+            let change = node.spec.role == NodeRole::Manager;
+            node.spec.role = NodeRole::Worker;
+            change
+        });
+        demoted.await.map_err(|e| status(e.into()))?;
+        self.manager.store.remove_member(&subject.node_id).await.map_err(status)?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn logs(&self, request: Request<Payload>) -> Result<Response<Self::LogsStream>, Status> {
+        self.admit(&request)?;
+        let wanted: LogRequest = status::parse(&request.get_ref().data, "a request for logs")?;
+        let parts = self.manager.gather(wanted).ready_chunks(LOG_GROUP).map(|messages| {
+            let data = status::json(&messages, "log messages")?;
+            Ok(Payload { data })
+        });
+        Ok(Response::new(Box::pin(parts)))
+    }
+}

@@ -1,0 +1,141 @@
+//! The hub: sessions of agents with the leader, and readers of logs. Empty on managers that do not lead.
+
+use crate::executor::LogMessage;
+use crate::proto::SessionMessage;
+use gantry_model::id::NodeId;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// What a session's stream carries.
+pub type SessionSender = mpsc::Sender<Result<SessionMessage, Status>>;
+/// Where log messages go.
+pub type LogSender = mpsc::Sender<Vec<LogMessage>>;
+
+/// All sessions.
+#[derive(Default)]
+pub struct Hub {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    sessions: BTreeMap<NodeId, Session>,
+    readers: BTreeMap<String, Reader>,
+    /// Index of the last change of a node's specification, as far as this leader made it; and since when it knows.
+    specified: BTreeMap<NodeId, u64>,
+    leads_from: Option<u64>,
+}
+
+struct Session {
+    id: String,
+    heard: Instant,
+    sender: SessionSender,
+    end: CancellationToken,
+}
+
+struct Reader {
+    node: NodeId,
+    sender: LogSender,
+}
+
+impl Hub {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up a session; an older one of the same node ends.
+    pub fn open(&self, node: NodeId, id: String, sender: SessionSender, end: CancellationToken) {
+        let session = Session { id, heard: Instant::now(), sender, end };
+        if let Some(old) = self.lock().sessions.insert(node, session) {
+            old.end.cancel();
+        }
+    }
+
+    /// Ends a session, if it still is the node's.
+    pub fn close(&self, node: &NodeId, id: &str) {
+        let mut inner = self.lock();
+        if inner.sessions.get(node).is_some_and(|session| session.id == id)
+            && let Some(session) = inner.sessions.remove(node)
+        {
+            session.end.cancel();
+        }
+    }
+
+    /// Ends the session of a node, whichever it is.
+    pub fn dismiss(&self, node: &NodeId) {
+        if let Some(session) = self.lock().sessions.remove(node) {
+            session.end.cancel();
+        }
+    }
+
+    /// Ends all sessions: this manager no longer leads.
+    pub fn close_all(&self) {
+        let mut inner = self.lock();
+        for session in std::mem::take(&mut inner.sessions).into_values() {
+            session.end.cancel();
+        }
+        inner.readers.clear();
+        inner.specified.clear();
+        inner.leads_from = None;
+    }
+
+    /// From this index on, every change of a specification is made here.
+    pub fn leads_from(&self, index: u64) {
+        self.lock().leads_from = Some(index);
+    }
+
+    /// The oldest version of a node whose specification is still the current one; its version now, if this leader cannot tell.
+    pub fn specified(&self, node: &NodeId, now: u64) -> u64 {
+        let inner = self.lock();
+        inner.specified.get(node).copied().or(inner.leads_from).unwrap_or(now).min(now)
+    }
+
+    /// A node's specification was changed.
+    pub fn note_specified(&self, node: NodeId, index: u64) {
+        self.lock().specified.insert(node, index);
+    }
+
+    /// Notes a heartbeat; false if the session is not known here.
+    pub fn heard(&self, node: &NodeId, id: &str) -> bool {
+        match self.lock().sessions.get_mut(node) {
+            Some(session) if session.id == id => {
+                session.heard = Instant::now();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When a node was last heard of, if it has a session.
+    pub fn last_heard(&self, node: &NodeId) -> Option<Instant> {
+        self.lock().sessions.get(node).map(|session| session.heard)
+    }
+
+    /// Where messages for a node go.
+    pub fn sender(&self, node: &NodeId) -> Option<SessionSender> {
+        self.lock().sessions.get(node).map(|session| session.sender.clone())
+    }
+
+    /// A reader waits for logs of a node under this name.
+    pub fn subscribe(&self, subscription: String, node: NodeId, sender: LogSender) {
+        self.lock().readers.insert(subscription, Reader { node, sender });
+    }
+
+    /// Nobody waits any more.
+    pub fn unsubscribe(&self, subscription: &str) {
+        self.lock().readers.remove(subscription);
+    }
+
+    /// Where the logs that a node sends under this name go.
+    pub fn reader(&self, subscription: &str, node: &NodeId) -> Option<LogSender> {
+        self.lock()
+            .readers
+            .get(subscription)
+            .filter(|reader| reader.node == *node)
+            .map(|reader| reader.sender.clone())
+    }
+}

@@ -1,0 +1,93 @@
+//! Raft's calls from other managers. A node that was removed or demoted is turned away although its certificate still says manager.
+
+use super::Manager;
+use crate::proto::Payload;
+use crate::proto::raft_server::Raft;
+use crate::raft::machine::Snapshot;
+use crate::raft::network::SnapshotHead;
+use crate::rpc::status;
+use bytes::BytesMut;
+use gantry_model::node::NodeRole;
+use serde::Serialize;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Largest snapshot that is accepted, compressed.
+const LARGEST_SNAPSHOT: usize = 2 << 30;
+
+/// Answers other managers' Raft.
+pub struct RaftService {
+    manager: Manager,
+}
+
+impl RaftService {
+    /// For this manager.
+    pub fn new(manager: Manager) -> Self {
+        Self { manager }
+    }
+
+    /// The caller must be a manager by its certificate and, as far as this node knows the cluster, still be one.
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let subject = status::manager(request)?;
+        let state = self.manager.store.read();
+        let known = state.nodes().len() > 0;
+        let manager = state.node(&subject.node_id).is_some_and(|node| node.spec.role == NodeRole::Manager);
+        let member = self.manager.store.members().iter().any(|member| member.node_id == subject.node_id);
+        if known && !manager && !member {
+            let text =
+                format!("Permission denied: node {} is no longer a manager of this swarm", subject.node_id);
+            return Err(status::status(crate::error::Error::denied(text)));
+        }
+        Ok(())
+    }
+}
+
+fn answer<T: Serialize, E: std::error::Error + 'static>(
+    result: Result<T, E>,
+) -> Result<Response<Payload>, Status> {
+    let value = result.map_err(|e| status::status(crate::error::Error::trouble("Raft", &e)))?;
+    Ok(Response::new(Payload { data: status::json(&value, "Raft's answer")? }))
+}
+
+#[tonic::async_trait]
+impl Raft for RaftService {
+    async fn append(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        self.admit(&request)?;
+        let rpc = status::parse(&request.get_ref().data, "Raft's entries")?;
+        answer(self.manager.store.raft().append_entries(rpc).await)
+    }
+
+    async fn vote(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        self.admit(&request)?;
+        let rpc = status::parse(&request.get_ref().data, "Raft's request for a vote")?;
+        answer(self.manager.store.raft().vote(rpc).await)
+    }
+
+    async fn pre_vote(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        self.admit(&request)?;
+        let rpc = status::parse(&request.get_ref().data, "Raft's request for a pre-vote")?;
+        answer(self.manager.store.raft().pre_vote(rpc).await)
+    }
+
+    async fn transfer_leader(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
+        self.admit(&request)?;
+        let rpc = status::parse(&request.get_ref().data, "Raft's transfer of leadership")?;
+        answer(self.manager.store.raft().handle_transfer_leader(rpc).await)
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<Payload>>) -> Result<Response<Payload>, Status> {
+        self.admit(&request)?;
+        let mut parts = request.into_inner();
+        let head =
+            parts.message().await?.ok_or_else(|| Status::invalid_argument("a snapshot without a head"))?;
+        let head: SnapshotHead = status::parse(&head.data, "the head of a snapshot")?;
+        let mut body = BytesMut::new();
+        while let Some(part) = parts.message().await? {
+            if body.len() + part.data.len() > LARGEST_SNAPSHOT {
+                return Err(Status::resource_exhausted("the snapshot is too large"));
+            }
+            body.extend_from_slice(&part.data);
+        }
+        let snapshot = Snapshot { meta: head.meta, snapshot: body.freeze() };
+        answer(self.manager.store.raft().install_full_snapshot(head.vote, snapshot).await)
+    }
+}

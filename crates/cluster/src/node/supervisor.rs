@@ -1,0 +1,130 @@
+//! Keeps the node's role and certificate as the managers want them, and what it knows of the managers on disk.
+
+use super::{Node, start_manager};
+use crate::error::{Error, Result};
+use crate::identity::ca;
+use crate::identity::files::NodeIdentity;
+use crate::identity::random;
+use crate::proto::RenewRequest;
+use crate::proto::identity_client::IdentityClient;
+use gantry_model::node::NodeRole;
+use std::time::{Duration, SystemTime};
+
+/// How often to look.
+const TICK: Duration = Duration::from_millis(250);
+/// Pause after a step that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub async fn run(node: Node) {
+    let mut wanted = node.agent().wanted_role();
+    let mut renewal = next_renewal(&node);
+    let stop = node.shared.stop.clone();
+    loop {
+        let role = *wanted.borrow_and_update();
+        let step = tokio::select! {
+            step = step(&node, role, &mut renewal) => step,
+            () = stop.cancelled() => return,
+        };
+        let pause = match step {
+            Ok(()) => TICK,
+            Err(error) => {
+                tracing::warn!(%error, "the node is not yet what the swarm wants it to be");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn next_renewal(node: &Node) -> SystemTime {
+    let jitter = random::<1>().map_or(0.5, |bytes| f64::from(bytes[0]) / 255.0);
+    node.shared.credentials.current().identity.subject.renew_at(jitter)
+}
+
+async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -> Result<()> {
+    let role = node.shared.credentials.current().identity.subject.role;
+    let changes = wanted.is_some_and(|wanted| wanted != role);
+    if changes || SystemTime::now() >= *renewal {
+        renew(node).await?;
+        *renewal = next_renewal(node);
+    }
+    let role = node.shared.credentials.current().identity.subject.role;
+    match (role, node.manager()) {
+        (NodeRole::Manager, None) => {
+            let settings = node.settings();
+            let shared = &node.shared;
+            let manager =
+                start_manager(&shared.config, &settings, &shared.credentials, &shared.dialer).await?;
+            tracing::info!(node = %settings.node_id, "this node becomes a manager");
+            node.set_manager(Some(manager));
+        }
+        (NodeRole::Worker, Some(manager)) => {
+            tracing::info!(node = %manager.store.id(), "this node is no manager any more");
+            node.set_manager(None);
+            manager.shutdown().await;
+            let layout = node.shared.layout.clone();
+            tokio::task::spawn_blocking(move || layout.wipe_raft())
+                .await
+                .map_err(|e| Error::trouble("forget Raft", &e))??;
+        }
+        _ => {}
+    }
+    // A manager whose Raft has no members has been let in and not yet been added; a demoted one knows members and is not one of them.
+    if let Some(manager) = node.manager()
+        && manager.store.members().is_empty()
+        && wanted != Some(NodeRole::Worker)
+    {
+        node.join_raft().await?;
+    }
+    remember(node).await
+}
+
+/// A fresh key and certificate. The role in it is what the leader says.
+async fn renew(node: &Node) -> Result<()> {
+    let act = "renew the node's certificate";
+    let (key_pem, csr_pem) = ca::request().map_err(|e| Error::trouble(act, &e))?;
+    let reply = node
+        .shared
+        .calls
+        .call(|channel| {
+            let request = RenewRequest { csr_pem: csr_pem.clone() };
+            async move { IdentityClient::new(channel).renew(request).await }
+        })
+        .await?
+        .into_inner();
+    let current = node.shared.credentials.current().identity.clone();
+    let fresh = NodeIdentity::new(current.root_pem.clone(), reply.certificate_pem, key_pem)
+        .map_err(|e| Error::trouble(act, &e))?;
+    if fresh.subject.node_id != current.subject.node_id {
+        return Err(Error::internal("the leader signed a certificate for another node"));
+    }
+    let (saved, folder) = (fresh.clone(), node.shared.layout.certificates());
+    tokio::task::spawn_blocking(move || saved.save(&folder))
+        .await
+        .map_err(|e| Error::trouble(act, &e))?
+        .map_err(|e| Error::trouble(act, &e))?;
+    tracing::debug!(role = fresh.subject.role.as_str(), "the node's certificate is renewed");
+    node.shared.credentials.replace(fresh).map_err(|e| Error::trouble(act, &e))?;
+    node.shared.calls.reconnect();
+    Ok(())
+}
+
+/// Writes down the managers that the leader named.
+async fn remember(node: &Node) -> Result<()> {
+    let managers = node.shared.calls.managers();
+    let changed = {
+        let mut settings = node.shared.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let changed = settings.managers != managers;
+        settings.managers = managers;
+        changed.then(|| settings.clone())
+    };
+    let Some(settings) = changed else { return Ok(()) };
+    let layout = node.shared.layout.clone();
+    tokio::task::spawn_blocking(move || layout.save(&settings))
+        .await
+        .map_err(|e| Error::trouble("remember the managers", &e))?
+}
