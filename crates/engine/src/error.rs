@@ -108,6 +108,15 @@ pub enum Error {
     /// Never allowed on this object; the sentence says why.
     #[error("{0}")]
     Forbidden(String),
+    /// The network layer knows no such network.
+    #[error("{0}")]
+    NetworkNotFound(String),
+    /// The network layer failed; its whole chain of causes.
+    #[error("{0}")]
+    Network(String),
+    /// The image store failed; its whole chain of causes.
+    #[error("{0}")]
+    Images(String),
     /// Something that this engine does not do.
     #[error("{0}")]
     NotImplemented(String),
@@ -180,7 +189,8 @@ impl Error {
             | Self::NoSuchExec(_)
             | Self::NoSuchVolume(_)
             | Self::NoSuchImage(_)
-            | Self::NoSuchPath { .. } => ErrorKind::NotFound,
+            | Self::NoSuchPath { .. }
+            | Self::NetworkNotFound(_) => ErrorKind::NotFound,
             Self::Ambiguous(_) | Self::Parameter(_) => ErrorKind::InvalidParameter,
             Self::NameInUse { .. }
             | Self::NotRunning(_)
@@ -199,6 +209,8 @@ impl Error {
             }
             Self::Start { .. }
             | Self::ExecStart { .. }
+            | Self::Network(_)
+            | Self::Images(_)
             | Self::Io { .. }
             | Self::Root(_)
             | Self::Records { .. }

@@ -227,7 +227,7 @@ impl Watch {
         let kernel = inotify::init(flags)
             .and_then(|fd| inotify::add_watch(&fd, folder, events).map(|_| fd))
             .ok()
-            .and_then(|fd| AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).ok());
+            .and_then(|fd| AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE).ok());
         kernel.map_or(Watch::Clock, Watch::Kernel)
     }
 

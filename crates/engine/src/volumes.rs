@@ -1,0 +1,319 @@
+//! Volumes: named folders that outlive containers, kept by the `local` driver.
+//!
+//! A volume's folder is `<data>/volumes/<name>/_data`. Options `type`, `device` and `o` make it the mount point of
+//! another file system, mounted while containers that use it run.
+
+use crate::engine::{Engine, blocking};
+use crate::error::{Error, Result, io, parameter};
+use crate::events::Event;
+use crate::filter;
+use crate::mounts::{ContainerMount, Source};
+use crate::record::{Table, VolumeRecord};
+use crate::request::{Filters, Pruned, VolumeRequest, VolumeView};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The volumes of one engine.
+#[derive(Debug, Default)]
+pub(crate) struct Volumes {
+    known: Mutex<HashMap<String, VolumeRecord>>,
+    /// Containers that hold a volume's own mount, by volume name.
+    mounted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl Volumes {
+    pub fn new(known: HashMap<String, VolumeRecord>) -> Self {
+        Self { known: Mutex::new(known), mounted: Mutex::default() }
+    }
+
+    fn get(&self, name: &str) -> Option<VolumeRecord> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
+
+impl Engine {
+    /// The folder that containers see as a volume.
+    pub(crate) fn volume_path(&self, name: &str) -> PathBuf {
+        self.config().data_dir.join("volumes").join(name).join("_data")
+    }
+
+    fn volume_view(&self, record: VolumeRecord) -> VolumeView {
+        VolumeView {
+            mountpoint: self.volume_path(&record.name),
+            name: record.name,
+            driver: "local".to_owned(),
+            created: record.created,
+            labels: record.labels,
+            options: record.options,
+            anonymous: record.anonymous,
+        }
+    }
+
+    /// Makes a volume, or returns the existing one of that name. Options that differ from the existing one's are refused.
+    pub async fn volume_create(&self, request: VolumeRequest) -> Result<VolumeView> {
+        let record = self.ensure_volume(request, false).await?.0;
+        Ok(self.volume_view(record))
+    }
+
+    /// The volume and whether it is new.
+    pub(crate) async fn ensure_volume(
+        &self,
+        request: VolumeRequest,
+        anonymous: bool,
+    ) -> Result<(VolumeRecord, bool)> {
+        check(&request)?;
+        let name = match request.name.filter(|name| !name.is_empty()) {
+            Some(name) => name,
+            None => crate::engine::random_id()?,
+        };
+        if let Some(known) = self.volumes().get(&name) {
+            if !request.options.is_empty() && request.options != known.options {
+                return Err(Error::Conflict(format!(
+                    "create {name}: conflict: volume already exists but specified options are different"
+                )));
+            }
+            return Ok((known, false));
+        }
+        let record = VolumeRecord {
+            name: name.clone(),
+            created: Timestamp::now(),
+            labels: request.labels,
+            options: request.options,
+            anonymous,
+        };
+        let path = self.volume_path(&name);
+        std::fs::create_dir_all(&path).map_err(io("create volume folder", &path))?;
+        let raced = {
+            let mut known = self.volumes().known.lock().unwrap_or_else(PoisonError::into_inner);
+            match known.get(&name) {
+                Some(first) => Some(first.clone()),
+                None => {
+                    known.insert(name.clone(), record.clone());
+                    None
+                }
+            }
+        };
+        if let Some(first) = raced {
+            return Ok((first, false));
+        }
+        self.records().put(Table::Volumes, &name, &record).await?;
+        self.publish(Event::local("volume", "create", &name).with("driver", "local"));
+        Ok((record, true))
+    }
+
+    /// Volumes that the filters (name, label, driver, dangling) let through, by name.
+    pub fn volume_list(&self, filters: &Filters) -> Result<Vec<VolumeView>> {
+        filter::only(filters, &["name", "label", "label!", "driver", "dangling", "scope"])?;
+        let used = self.volume_users();
+        let known = self.volumes().known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut list: Vec<VolumeView> = known
+            .into_values()
+            .map(|record| self.volume_view(record))
+            .filter(|v| filter::volume(v, filters, used.contains_key(&v.name)))
+            .collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(list)
+    }
+
+    /// A volume by name.
+    pub fn volume_get(&self, name: &str) -> Result<VolumeView> {
+        let record = self.volumes().get(name).ok_or_else(|| Error::NoSuchVolume(name.to_owned()))?;
+        Ok(self.volume_view(record))
+    }
+
+    /// Containers (short ids) by the volume that they refer to.
+    pub(crate) fn volume_users(&self) -> BTreeMap<String, Vec<String>> {
+        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for container in self.containers() {
+            for mount in &container.record().mounts {
+                if let Source::Volume { name, .. } = &mount.source {
+                    users.entry(name.clone()).or_default().push(container.id.to_string());
+                }
+            }
+        }
+        users
+    }
+
+    /// Removes a volume that no container refers to; with `force` a missing one is fine.
+    pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+        if self.volumes().get(name).is_none() {
+            return if force { Ok(()) } else { Err(Error::NoSuchVolume(name.to_owned())) };
+        }
+        if let Some(users) = self.volume_users().remove(name) {
+            return Err(Error::VolumeInUse { name: name.to_owned(), users });
+        }
+        self.drop_volume(name).await
+    }
+
+    async fn drop_volume(&self, name: &str) -> Result<()> {
+        self.volumes().known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.records().remove(Table::Volumes, name).await?;
+        let folder = self.config().data_dir.join("volumes").join(name);
+        self.discard(&folder)?;
+        self.publish(Event::local("volume", "destroy", name).with("driver", "local"));
+        Ok(())
+    }
+
+    /// Removes unused volumes: anonymous ones, with the filter `all=true` named ones too.
+    pub async fn volume_prune(&self, filters: &Filters) -> Result<Pruned> {
+        filter::only(filters, &["label", "label!", "all"])?;
+        let all = filters.get("all").is_some_and(|v| v.iter().any(|v| v == "1" || v == "true"));
+        let used = self.volume_users();
+        let mut pruned = Pruned::default();
+        for volume in self.volume_list(&Filters::new())? {
+            let chosen = (all || volume.anonymous)
+                && !used.contains_key(&volume.name)
+                && filter::prunable(&volume.labels, volume.created, filters, None);
+            if !chosen {
+                continue;
+            }
+            let path = volume.mountpoint.clone();
+            let size = blocking("volume size", move || Ok(tree_size(&path))).await?;
+            self.drop_volume(&volume.name).await?;
+            pruned.removed.push(volume.name);
+            pruned.space_reclaimed += size;
+        }
+        self.publish(
+            Event::local("volume", "prune", "").with("reclaimed", pruned.space_reclaimed.to_string()),
+        );
+        Ok(pruned)
+    }
+
+    /// Makes the volumes that a new container names, and fills empty ones from its image. The mounts get their names.
+    pub(crate) async fn prepare_volumes(
+        &self,
+        mounts: &mut [ContainerMount],
+        lower: &[PathBuf],
+    ) -> Result<Vec<String>> {
+        let mut made = Vec::new();
+        for mount in mounts {
+            let Source::Volume { name, driver, options, labels, no_copy, subpath, anonymous } = &mut mount.source
+            else {
+                continue;
+            };
+            let request = VolumeRequest {
+                name: Some(name.clone()),
+                driver: driver.clone(),
+                options: options.clone(),
+                labels: labels.clone(),
+            };
+            let (record, new) = self.ensure_volume(request, *anonymous).await?;
+            name.clone_from(&record.name);
+            if new {
+                made.push(record.name.clone());
+            }
+            // A volume with a file system of its own is filled by its owner.
+            if *no_copy || !subpath.is_empty() || !record.options.is_empty() {
+                continue;
+            }
+            let (path, lower, inside) = (self.volume_path(&record.name), lower.to_vec(), mount.destination.clone());
+            blocking("copying into a volume", move || {
+                let empty = std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+                if empty { crate::rootfs::copy_up(&lower, &inside, &path) } else { Ok(()) }
+            })
+            .await?;
+        }
+        Ok(made)
+    }
+
+    /// Mounts a volume's own file system for a container, if it has one.
+    pub(crate) fn hold_volume(&self, name: &str, container: &str) -> Result<()> {
+        let Some(record) = self.volumes().get(name) else { return Err(Error::NoSuchVolume(name.to_owned())) };
+        let path = self.volume_path(name);
+        if record.options.is_empty() {
+            return std::fs::create_dir_all(&path).map_err(io("create volume folder", &path));
+        }
+        let mut mounted = self.volumes().mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        let holders = mounted.entry(name.to_owned()).or_default();
+        if holders.is_empty() && !is_mount_point(&path) {
+            mount_options(&record.options, &path)?;
+        }
+        holders.insert(container.to_owned());
+        Ok(())
+    }
+
+    /// A container lets go of its volumes; the last one unmounts.
+    pub(crate) fn release_volumes(&self, mounts: &[ContainerMount], container: &str) {
+        let mut mounted = self.volumes().mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        for mount in mounts {
+            let Source::Volume { name, .. } = &mount.source else { continue };
+            let Some(holders) = mounted.get_mut(name) else { continue };
+            holders.remove(container);
+            if holders.is_empty() {
+                mounted.remove(name);
+                let path = self.volume_path(name);
+                if let Err(error) = gantry_linux::mount::unmount(&path) {
+                    tracing::warn!(volume = name, %error, "unmount volume");
+                }
+            }
+        }
+    }
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |p: &Path| p.metadata().ok().map(|m| m.dev());
+    path.parent().is_some_and(|parent| device(path) != device(parent))
+}
+
+fn check(request: &VolumeRequest) -> Result<()> {
+    if !matches!(request.driver.as_str(), "" | "local") {
+        return Err(parameter(format!(
+            "error looking up volume plugin {}: plugin \"{}\" not found",
+            request.driver, request.driver
+        )));
+    }
+    if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty())
+        && gantry_model::container::check_name(name) != Ok(name)
+    {
+        return Err(parameter(format!(
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+        )));
+    }
+    if let Some(key) = request.options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device")) {
+        return Err(parameter(format!("invalid option: \"{key}\"; the local driver knows type, o and device")));
+    }
+    if !request.options.is_empty() && !request.options.contains_key("device") {
+        return Err(parameter("missing device in volume options"));
+    }
+    Ok(())
+}
+
+/// Mounts a volume by its options `type`, `device`, `o`.
+fn mount_options(options: &BTreeMap<String, String>, path: &Path) -> Result<()> {
+    use rustix::mount::{MountFlags, mount, mount_bind_recursive};
+    let get = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
+    let (kind, device) = (get("type"), get("device"));
+    let mut flags = MountFlags::empty();
+    let mut bind = kind == "bind" || kind == "none" && get("o").split(',').any(|w| w == "bind");
+    let mut data: Vec<&str> = Vec::new();
+    for word in get("o").split(',').filter(|w| !w.is_empty()) {
+        match word {
+            "bind" | "rbind" => bind = true,
+            "ro" => flags |= MountFlags::RDONLY,
+            "rw" | "defaults" => {}
+            "nosuid" => flags |= MountFlags::NOSUID,
+            "nodev" => flags |= MountFlags::NODEV,
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "noatime" => flags |= MountFlags::NOATIME,
+            "relatime" => flags |= MountFlags::RELATIME,
+            other => data.push(other),
+        }
+    }
+    let done = if bind {
+        mount_bind_recursive(device, path)
+    } else {
+        let data = std::ffi::CString::new(data.join(",")).map_err(|_| parameter("invalid volume option o"))?;
+        mount(device, path, kind, flags, Some(data.as_c_str()))
+    };
+    done.map_err(|error| Error::Io { act: "mount volume on", path: path.to_owned(), source: error.into() })
+}
+
+/// Bytes of all files in a folder of ours.
+pub(crate) fn tree_size(path: &Path) -> u64 {
+    let Ok(root) = gantry_linux::root::Root::open(path) else { return 0 };
+    let found = gantry_images::pack::walk(&root).unwrap_or_default();
+    found.iter().map(|f| u64::try_from(f.stat.st_blocks).unwrap_or(0) * 512).sum()
+}
