@@ -13,8 +13,7 @@ use crate::store::SandboxRecord;
 use crate::text::{RESOLVER, ResolvConf};
 use gantry_linux::netlink::Socket;
 use gantry_linux::netns::NetNs;
-use gantry_linux::nft::expr::R0;
-use gantry_linux::nft::{ChainKind, Expr, Family, Hook, Rule, Transaction};
+use gantry_linux::nft::{ChainKind, Family, Hook, Rule, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
@@ -67,11 +66,7 @@ impl SandboxSockets {
         t.fresh_table().base_chain("output", ChainKind::Nat, Hook::Output, -101);
         for (protocol, port) in ports {
             let rule = Rule::new().daddr(RESOLVER).protocol(protocol).dport(53);
-            let mut target = RESOLVER.octets().to_vec();
-            target.extend(port.to_be_bytes());
-            target.extend([0, 0]);
-            let load = Expr::Immediate { to: R0, value: target };
-            t.rule("output", &rule.with(load).with(Expr::Dnat { address: R0, port: Some(R0 + 1) }));
+            t.rule("output", &rule.dnat_to(RESOLVER, port));
         }
         let mut socket = Socket::netfilter().map_err(kernel("of a sandbox"))?;
         t.commit(&mut socket).map_err(kernel("of a sandbox"))

@@ -6,8 +6,8 @@
 //!
 //! | chain | hook | what it does |
 //! |---|---|---|
-//! | `raw` | prerouting, raw | keeps links of ours from reaching 127.0.0.0/8 (they have `route_localnet`) and the mesh's addresses |
-//! | `mesh-mark` | prerouting, mangle | remembers the entry node of a mesh connection; marks its replies |
+//! | `raw` | prerouting, raw | keeps links of ours from reaching 127.0.0.0/8 (they have `route_localnet`) |
+//! | `mesh-mark` | prerouting, mangle | keeps strangers from mesh addresses; remembers the entry node of a connection; marks its replies |
 //! | `prerouting`, `output` | dstnat | published ports |
 //! | `mesh-unmark` | forward, mangle | takes the mark off before VXLAN routes the outer packet by it |
 //! | `forward` | filter | isolation |
@@ -202,14 +202,10 @@ fn raw(t: &mut Transaction, rules: &NodeRules) {
     t.rule("raw", &Rule::new().input_in(LINKS).daddr_in(loopback, 8).drop());
     let Some(mesh) = &rules.mesh else { return };
     t.rule("raw", &Rule::new().input(&mesh.link).daddr_in(loopback, 8).drop());
-    t.rule(
-        "raw",
-        &Rule::new()
-            .not_input(&mesh.link)
-            .not_input("lo")
-            .daddr_in(MESH_POOL.address(), MESH_POOL.prefix())
-            .drop(),
-    );
+    // Only nodes may speak to mesh addresses; replies to them go through us.
+    let stranger =
+        Rule::new().not_input(&mesh.link).not_input("lo").daddr_in(MESH_POOL.address(), MESH_POOL.prefix());
+    t.rule("mesh-mark", &stranger.original().drop());
 
     let marks = Set {
         key: vec![Type::Ipv4],

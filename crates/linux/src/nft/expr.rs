@@ -358,6 +358,12 @@ impl Rule {
         self.with(Expr::Mask { register: R0, mask: bits.to_ne_bytes().to_vec() }).compare(false, vec![0; 4])
     }
 
+    /// Goes in the direction of the connection's first packet.
+    #[must_use]
+    pub fn original(self) -> Self {
+        self.with(Expr::Ct { key: CtKey::Direction, to: R0 }).compare(true, vec![0])
+    }
+
     /// Is a reply.
     #[must_use]
     pub fn reply(self) -> Self {
@@ -390,14 +396,24 @@ impl Rule {
     /// Ends with a translation of the destination to one of these addresses and ports.
     #[must_use]
     pub fn dnat_random_port(self, targets: &[(Ipv4Addr, u16)]) -> Self {
-        let mut values: Vec<Vec<u8>> =
-            targets.iter().map(|(ip, port)| address_and_port(*ip, *port)).collect();
-        let rule = if values.len() == 1 {
-            self.with(Expr::Immediate { to: R0, value: values.remove(0) })
-        } else {
-            self.random(values, vec![Type::Ipv4, Type::Port])
+        let values: Vec<Vec<u8>> = targets.iter().map(|(ip, port)| address_and_port(*ip, *port)).collect();
+        let rule = match targets {
+            [(ip, port)] => self.load_target(*ip, *port),
+            _ => self.random(values, vec![Type::Ipv4, Type::Port]),
         };
         rule.with(Expr::Dnat { address: R0, port: Some(R0 + 1) })
+    }
+
+    /// Loads an address and a port, in two steps, as `nft` expects them when it lists the rule.
+    fn load_target(self, ip: Ipv4Addr, port: u16) -> Self {
+        self.with(Expr::Immediate { to: R0, value: ip.octets().to_vec() })
+            .with(Expr::Immediate { to: R0 + 1, value: port.to_be_bytes().to_vec() })
+    }
+
+    /// Ends with a translation of the destination to one address and port.
+    #[must_use]
+    pub fn dnat_to(self, ip: Ipv4Addr, port: u16) -> Self {
+        self.load_target(ip, port).with(Expr::Dnat { address: R0, port: Some(R0 + 1) })
     }
 
     fn random(self, values: Vec<Vec<u8>>, value: Vec<Type>) -> Self {
