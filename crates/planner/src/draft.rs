@@ -182,6 +182,8 @@ impl<'p> Draft<'p> {
                 ObjectRef::Cluster | ObjectRef::Secret(_) | ObjectRef::Config(_) => {}
             }
         }
+        // What goes makes room for what comes.
+        changes.sort_by_key(|change| !matches!(change, Change::Delete { .. }));
         Plan { changes, wake_at: self.wake_at }
     }
 }

@@ -334,11 +334,20 @@ impl Indexes {
                 }
             }
             Some(new) => {
-                for config in &new.network.spec.ipam.config {
-                    for kept in std::iter::once(&config.gateway).chain(config.aux_addresses.values()) {
-                        self.mark(&new.network.id, kept, Mark::Use);
-                    }
+                // The new ones first: so nothing that stays is free in between.
+                self.mark_kept(new, Mark::Use);
+                if let Some(old) = old {
+                    self.mark_kept(old, Mark::Free);
                 }
+            }
+        }
+    }
+
+    /// Marks the addresses of a network that are no task's.
+    fn mark_kept(&mut self, network: &ClusterNetwork, mark: Mark) {
+        for config in &network.network.spec.ipam.config {
+            for kept in std::iter::once(&config.gateway).chain(config.aux_addresses.values()) {
+                self.mark(&network.network.id, kept, mark);
             }
         }
     }

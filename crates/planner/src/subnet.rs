@@ -31,6 +31,8 @@ pub fn hosts(of: Subnet) -> (Ipv4Addr, Ipv4Addr) {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressSet {
     blocks: BTreeMap<u32, [u64; 4]>,
+    /// Further holders of an address: within a batch the new one may be seen before the old one goes.
+    shared: BTreeMap<u32, u32>,
     cursor: u32,
 }
 
@@ -41,12 +43,22 @@ impl AddressSet {
         let word = &mut self.blocks.entry(block).or_default()[word];
         let new = *word & bit == 0;
         *word |= bit;
+        if !new {
+            *self.shared.entry(address.to_bits()).or_default() += 1;
+        }
         self.cursor = address.to_bits();
         new
     }
 
-    /// Takes an address out; whether it was there.
+    /// Takes one holder's address out; whether it was there.
     pub fn remove(&mut self, address: Ipv4Addr) -> bool {
+        if let Some(others) = self.shared.get_mut(&address.to_bits()) {
+            *others -= 1;
+            if *others == 0 {
+                self.shared.remove(&address.to_bits());
+            }
+            return true;
+        }
         let (block, word, bit) = place(address.to_bits());
         let Some(words) = self.blocks.get_mut(&block) else { return false };
         let old = words[word] & bit != 0;
@@ -110,6 +122,16 @@ mod tests {
         assert_eq!(hosts(net("10.0.0.0/30")), (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)));
         assert_eq!(address_of("10.0.0.7/24"), Some(Ipv4Addr::new(10, 0, 0, 7)));
         assert_eq!(address_of("x"), None);
+    }
+
+    #[test]
+    fn an_address_is_free_when_its_last_holder_goes() {
+        let address = Ipv4Addr::new(10, 0, 0, 9);
+        let mut set = AddressSet::default();
+        assert!(set.insert(address) && !set.insert(address));
+        assert!(set.remove(address) && set.contains(address));
+        assert!(set.remove(address) && !set.contains(address));
+        assert!(!set.remove(address));
     }
 
     #[test]

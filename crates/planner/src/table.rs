@@ -180,7 +180,7 @@ mod tests {
         for step in 0..5000u32 {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let key = format!("k{}", seed >> 22);
-            if seed % 3 == 0 {
+            if seed.is_multiple_of(3) {
                 assert_eq!(table.remove(&key).map(|t: Arc<Thing>| t.1), map.remove(&key));
             } else {
                 let old = table.insert(Arc::new(Thing(key.clone(), step)));

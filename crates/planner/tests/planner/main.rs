@@ -1,0 +1,13 @@
+//! The crate's public face under test: whole clusters in memory, with agents that only pretend to run containers.
+
+mod jobs;
+mod lists;
+mod networks;
+mod refusals;
+mod scheduling;
+mod services;
+mod simulation;
+mod store;
+mod throughput;
+mod updates;
+mod world;
