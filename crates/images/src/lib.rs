@@ -33,7 +33,7 @@ pub use error::{Error, ErrorKind};
 pub use images::{ContainerUse, HistoryEntry, Image, PruneOptions, Pruned, Removed, Summary};
 pub use load::Loaded;
 pub use progress::{LayerStatus, Progress, ProgressSink};
-pub use pull::{PullOptions, Pulled};
+pub use pull::{PullOptions, Pulled, Remote};
 pub use push::Pushed;
 pub use rootfs::{ContainerSize, Rootfs};
 pub use store::Store;

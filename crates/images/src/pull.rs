@@ -56,6 +56,19 @@ pub struct Pulled {
     pub up_to_date: bool,
 }
 
+/// What a name leads to at its registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Media type of the manifest or index.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The platforms that it has images for.
+    pub platforms: Vec<Platform>,
+}
+
 impl Store {
     /// Pulls an image; a reference without tag and digest means `latest`.
     pub async fn pull(
@@ -90,6 +103,29 @@ impl Store {
         let pulled = blocking("recording the image", move || store.finish(pulled)).await?;
         self.report_end(&pulled, &progress);
         Ok(pulled.0)
+    }
+
+    /// Asks a registry what a name leads to, without pulling it (`docker manifest`, services that are pinned by digest).
+    pub async fn remote(
+        &self,
+        reference: &Reference,
+        auth: Option<RegistryAuth>,
+        insecure: &InsecureRegistries,
+    ) -> Result<Remote> {
+        let reference = reference.clone().with_default_tag();
+        let client = Client::new(&reference, Access::Pull, auth, insecure)?;
+        let fetched = client.manifest(&reference.selector()).await?;
+        let media_type = media_type_of(&fetched, &reference)?;
+        let platforms = if is_index(&media_type) {
+            let index: Index = parse(&fetched.content, "index", &reference)?;
+            let platforms = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
+            platforms.filter(|platform| platform.os != "unknown").map(|platform| platform.normal()).collect()
+        } else {
+            let manifest: Manifest = parse(&fetched.content, "manifest", &reference)?;
+            let (config, _) = self.fetch_config(&client, &reference, &manifest).await?;
+            vec![config.platform()]
+        };
+        Ok(Remote { media_type, digest: fetched.digest, size: fetched.content.len() as u64, platforms })
     }
 
     fn report_end(&self, (pulled, name): &(Pulled, String), progress: &Arc<dyn ProgressSink>) {
@@ -435,7 +471,8 @@ impl LayerTask {
             let result = self.feed_once(&mut offset, pieces, &mut pace).await;
             match result {
                 Ok(Fed::All | Fed::ReceiverGone) => break,
-                Err(error) if error.is_transient() => {
+                // In the middle of a pull, a registry that refuses connections is probably one that restarts.
+                Err(error) if error.is_transient() || matches!(error, ClientError::Connect { .. }) => {
                     // What moves forward is not broken for good.
                     attempt = if offset > before { 0 } else { attempt + 1 };
                     if attempt > RETRIES {
@@ -462,6 +499,17 @@ impl LayerTask {
     ) -> std::result::Result<Fed, ClientError> {
         let digest = &self.descriptor.digest;
         let (answer, start) = self.client.blob(digest, *offset).await?;
+        let length = answer.headers().get(http::header::CONTENT_LENGTH);
+        let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        if let Some(length) = length.filter(|length| start.checked_add(*length) != Some(self.descriptor.size))
+        {
+            let promised = self.descriptor.size;
+            let what = format!(
+                "blob {digest} has {} bytes, the manifest says {promised}",
+                start.saturating_add(length)
+            );
+            return Err(ClientError::Protocol { url: "registry".to_owned(), what });
+        }
         let broken = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Broken {
             method: http::Method::GET,
             url: format!("blob {digest}"),

@@ -60,6 +60,28 @@ pub enum Whiteouts {
     Literal,
 }
 
+/// What happens to an object that has the name of an entry already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// It makes way, a whole tree if need be; only two directories are merged.
+    Any,
+    /// It makes way, but a directory is never replaced by something else nor the other way round.
+    SameKind,
+}
+
+/// How to unpack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bounds.
+    pub limits: Limits,
+    /// What whiteouts mean.
+    pub whiteouts: Whiteouts,
+    /// What happens to what is there.
+    pub replace: Replace,
+    /// Owner and group of everything, in place of what the archive says.
+    pub owner: Option<(u32, u32)>,
+}
+
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unpacked {
@@ -81,6 +103,12 @@ pub enum UnpackError {
     /// A whiteout that hides nothing that could be named.
     #[error("archive entry {0:?} is a whiteout of no file")]
     Whiteout(PathBuf),
+    /// A directory in the way of something else.
+    #[error("cannot overwrite directory \"{}\" with non-directory \"{}\"", .0.display(), .0.display())]
+    DirectoryInTheWay(PathBuf),
+    /// Something else in the way of a directory.
+    #[error("cannot overwrite non-directory \"{}\" with directory \"{}\"", .0.display(), .0.display())]
+    NoDirectoryInTheWay(PathBuf),
     /// More entries than allowed.
     #[error("archive has more than {0} entries")]
     TooManyEntries(u64),
@@ -116,16 +144,30 @@ pub fn unpack<R: BufRead>(
     limits: &Limits,
     whiteouts: Whiteouts,
 ) -> Result<Unpacked> {
+    unpack_with(archive, root, &Options { limits: *limits, whiteouts, replace: Replace::Any, owner: None })
+}
+
+/// Unpacks a whole archive beneath `root`, as the options say; the root may have content already (`docker cp`).
+pub fn unpack_with<R: BufRead>(
+    archive: &mut TarReader<R>,
+    root: Root,
+    options: &Options,
+) -> Result<Unpacked> {
+    let limits = &options.limits;
     let mut unpacker = Unpacker {
         root,
         limits,
-        whiteouts,
+        whiteouts: options.whiteouts,
+        replace: options.replace,
         folders: HashMap::new(),
         times: BTreeMap::new(),
         done: Unpacked::default(),
     };
-    while let Some(entry) = archive.next_entry()? {
+    while let Some(mut entry) = archive.next_entry()? {
         unpacker.done.entries += 1;
+        if let Some((uid, gid)) = options.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
         if unpacker.done.entries > limits.entries {
             return Err(UnpackError::TooManyEntries(limits.entries));
         }
@@ -142,6 +184,7 @@ struct Unpacker<'a> {
     root: Root,
     limits: &'a Limits,
     whiteouts: Whiteouts,
+    replace: Replace,
     folders: HashMap<PathBuf, Rc<OwnedFd>>,
     /// Times of folders, set at the end: making files in them changes them.
     times: BTreeMap<PathBuf, FileTime>,
@@ -237,6 +280,15 @@ impl Unpacker<'_> {
             return Ok(Former::Directory);
         }
         let whiteout = self.whiteouts == Whiteouts::Overlay && is_overlay_whiteout(&stat);
+        match self.replace {
+            Replace::SameKind if directory => {
+                return Err(UnpackError::DirectoryInTheWay(at.path.to_path_buf()));
+            }
+            Replace::SameKind if new == Kind::Directory => {
+                return Err(UnpackError::NoDirectoryInTheWay(at.path.to_path_buf()));
+            }
+            _ => {}
+        }
         root::remove_tree_at(at.parent, at.name).map_err(refused("replace", at.path))?;
         // A cached folder may have been reached through what is gone now.
         self.folders.clear();

@@ -229,11 +229,12 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// A refused or timed-out connection may be a registry that is just starting; a bad certificate or name is not.
+/// A connection that broke or timed out may succeed the next time; a refused one, a bad certificate or name will not,
+/// and the user is better told at once.
 pub(super) fn worth_a_retry(error: &(dyn StdError + 'static)) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut};
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut};
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    matches!(kind, Some(ConnectionAborted | ConnectionRefused | ConnectionReset | TimedOut))
+    matches!(kind, Some(ConnectionAborted | ConnectionReset | TimedOut))
 }
 
 async fn connect(uri: Uri, config: Arc<rustls::ClientConfig>) -> io::Result<TokioIo<Stream>> {
