@@ -211,6 +211,16 @@ pub fn reset_signals() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes a command start with no signal blocked and default actions, whatever its parent has set.
+///
+/// The standard library passes the parent's mask on, so the child of a process that takes signals by [`SignalFd`] would
+/// never see them.
+pub fn with_fresh_signals(command: &mut std::process::Command) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only signal(2) and sigprocmask(2) are called, which are async-signal-safe.
+    unsafe { command.pre_exec(reset_signals) }
+}
+
 /// Sends a signal by pidfd, any number the kernel knows.
 pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: pidfd_send_signal takes a descriptor, a number and an optional pointer that is null here.

@@ -15,6 +15,8 @@ mod start;
 mod state;
 mod update;
 
+pub use spec::ordinary as ordinary_spec;
+
 use std::{ffi::OsString, io::Write, path::PathBuf};
 
 use lexopt::prelude::*;

@@ -34,7 +34,7 @@ fn run_one(point: &'static str, hook: &Hook, state: &State) -> Result<()> {
     }
     let env = hook.env.iter().filter_map(|entry| entry.split_once('='));
     command.env_clear().envs(env).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| fail(error.to_string()))?;
+    let mut child = process::with_fresh_signals(&mut command).spawn().map_err(|error| fail(error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read its input.
         let _ = stdin.write_all(&serde_json::to_vec(state).unwrap_or_default());

@@ -2,9 +2,15 @@
 //!
 //! `config`, `report` and `frame` are the contract with the engine; the rest is the monitor itself.
 
+mod clients;
 pub mod config;
+mod external;
 pub mod frame;
+mod json_file;
 pub mod report;
+mod serve;
+mod stdio;
+mod subject;
 
 pub use config::{LogConfig, MonitorConfig, MonitorKind, Overlay, RuntimeChoice};
 pub use frame::{Frame, FrameHeader, FrameKind, Subscription};
@@ -17,7 +23,7 @@ pub const ATTACH_SOCKET: &str = "attach.sock";
 /// Name of the exit status in a monitor's folder.
 pub const EXIT_FILE: &str = "exit.json";
 
-/// Stays with the container of a folder; see `report` for what it tells.
+/// Stays with the container of a folder; see [`report`] for what it tells. Returns the exit code.
 pub fn run(folder: &str) -> crate::error::Result<i32> {
-    Err(crate::error::Error::Usage(format!("{folder}: not yet")))
+    serve::run(&crate::state::absolute(std::path::Path::new(folder))?)
 }

@@ -41,7 +41,9 @@ pub fn run(mut args: Vec<OsString>) -> i32 {
         })
         .collect();
     let outcome = SignalFd::new(&taken).and_then(|signals| {
-        let child = Command::new(&program).args(&args[1..]).process_group(0).spawn();
+        let mut command = Command::new(&program);
+        command.args(&args[1..]).process_group(0);
+        let child = process::with_fresh_signals(&mut command).spawn();
         Ok((signals, child?.id()))
     });
     match outcome {

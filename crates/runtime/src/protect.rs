@@ -12,7 +12,7 @@ use gantry_linux::process::{self, ExecStrings};
 use crate::error::{Act, Result};
 
 /// Environment variable that marks the second run, so that a file system which stays writable ends in an error.
-const MARK: &str = "_GANTRY_RUNTIME_PROTECTED";
+pub(crate) const MARK: &str = "_GANTRY_RUNTIME_PROTECTED";
 
 /// Makes sure that this program runs from a read-only mount; may replace the process by itself.
 pub fn from_overwriting(args: &[OsString]) -> Result<()> {
