@@ -1,15 +1,16 @@
 //! The daemon's parts, as every handler sees them.
 
 use crate::host::Host;
-use crate::http::ApiError;
+use crate::pull::Puller;
 use crate::settings::Settings;
-use gantry_api::image::ImageSummary;
+use gantry_cluster::Cluster;
 use gantry_engine::{ContainerView, Engine};
+use gantry_images::Store;
+use gantry_network::Networks;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 /// The parts of a running daemon; shared by all handlers.
-#[derive(Debug)]
 pub struct Daemon {
     /// What the daemon was told.
     pub settings: Settings,
@@ -19,8 +20,16 @@ pub struct Daemon {
     pub id: String,
     /// Host name in answers and in the cluster.
     pub name: String,
+    /// Images.
+    pub images: Arc<Store>,
+    /// Pulls with this node's settings.
+    pub puller: Arc<Puller>,
+    /// Networks of this node.
+    pub networks: Arc<Networks>,
     /// Containers, volumes, events.
     pub engine: Engine,
+    /// This node's part in a cluster.
+    pub cluster: Cluster,
     /// Clients that follow events right now.
     pub listeners: Arc<AtomicI64>,
 }
@@ -31,32 +40,30 @@ pub type Shared = axum::extract::State<Arc<Daemon>>;
 impl Daemon {
     /// The image's name as lists of containers show it: as the user named it while that still means the same image.
     pub fn image_name(&self, container: &ContainerView) -> String {
-        container.config.image.clone()
+        let named = &container.config.image;
+        match self.images.resolve(named) {
+            Ok(id) if id.to_string() == container.image_id => named.clone(),
+            _ => container.image_id.clone(),
+        }
     }
 
     /// Number of images.
     pub fn image_count(&self) -> usize {
-        0
-    }
-
-    /// Images and the bytes of all their layers, for `/system/df`.
-    pub async fn image_usage(&self) -> Result<(Option<Vec<ImageSummary>>, i64), ApiError> {
-        Ok((Some(Vec::new()), 0))
-    }
-
-    /// The `Swarm` header of `/_ping`.
-    pub fn swarm_word(&self) -> &'static str {
-        "inactive"
-    }
-
-    /// The `Swarm` section of `/info`.
-    pub async fn swarm_section(&self) -> serde_json::Value {
-        serde_json::json!({"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
-            "RemoteManagers": null})
+        self.images.list().len()
     }
 
     /// What does not work on this machine.
     pub fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        let mut warnings = Vec::new();
+        let mut need = |there: bool, text: &str| {
+            if !there {
+                warnings.push(format!("WARNING: {text}"));
+            }
+        };
+        need(crate::host::has_controller("memory"), "No memory limit support");
+        need(crate::host::has_controller("cpu"), "No cpu limit support");
+        need(crate::host::has_controller("pids"), "No pids limit support");
+        need(crate::host::forwarding(), "IPv4 forwarding is disabled");
+        warnings
     }
 }

@@ -4,6 +4,7 @@ pub mod body;
 pub mod call;
 pub mod error;
 pub mod hijack;
+pub mod progress;
 pub mod stream;
 
 pub use body::Json;

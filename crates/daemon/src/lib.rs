@@ -11,11 +11,15 @@
 //! | `routes` | one file for each resource of the API | requests |
 //! | [`daemon`] | the parts together, as handlers see them | |
 
+pub mod attachments;
+pub mod cluster;
 pub mod daemon;
+pub mod executor;
 pub mod host;
 pub mod http;
 pub mod listen;
 pub mod lock;
+pub mod pull;
 pub mod routes;
 pub mod server;
 pub mod settings;
@@ -23,6 +27,11 @@ pub mod start;
 
 use settings::Invocation;
 use std::process::ExitCode;
+
+/// `gantry resolver ARGS…`: the process that the daemon starts to answer names while it is away itself.
+pub fn resolver(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    gantry_network::resolver::main(args)
+}
 
 /// `gantry daemon ARGS…`: runs until it is told to end. Exit code 2 for wrong flags, 1 for anything else.
 pub fn main(args: &[String]) -> ExitCode {

@@ -1,8 +1,16 @@
 //! The table of endpoints: which handler answers which path. The version prefix is gone by then.
 
+mod configs;
 mod containers;
 mod exec;
+mod images;
+mod networks;
+mod nodes;
+mod secrets;
+mod services;
+mod swarm;
 mod system;
+mod tasks;
 mod unsupported;
 mod volumes;
 
@@ -18,7 +26,15 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
         .merge(system::routes())
         .merge(containers::routes())
         .merge(exec::routes())
+        .merge(images::routes())
+        .merge(networks::routes())
         .merge(volumes::routes())
+        .merge(swarm::routes())
+        .merge(nodes::routes())
+        .merge(services::routes())
+        .merge(tasks::routes())
+        .merge(secrets::routes())
+        .merge(configs::routes())
         .merge(unsupported::routes())
         .fallback(no_page)
         .method_not_allowed_fallback(no_page)

@@ -340,7 +340,7 @@ fn apply(settings: &mut Settings, tls: &mut Tls, name: &str, value: &str) -> Res
 /// Checks what only shows when all is known.
 fn finish(settings: &mut Settings, tls: Tls) -> Result<(), SettingsError> {
     if settings.hosts.is_empty() {
-        settings.hosts.push(Host::Unix(settings.run_root.join("gantry.sock")));
+        settings.hosts.push(Host::Unix("/run/gantry.sock".into()));
     }
     settings.tls = match (tls.wanted, tls.ca, tls.cert, tls.key) {
         (false, ..) => None,
@@ -488,8 +488,8 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_beneath_the_run_root_by_default() {
-        assert_eq!(run(&["--run-root", "/x"]).unwrap().hosts, [Host::Unix("/x/gantry.sock".into())]);
+    fn the_socket_is_where_clients_look_by_default() {
+        assert_eq!(run(&["--run-root", "/x"]).unwrap().hosts, [Host::Unix("/run/gantry.sock".into())]);
     }
 
     #[test]

@@ -1,20 +1,30 @@
 //! Start and stop of the daemon, in the written order.
 //!
-//! Start: settings · log · claim of the data folder · images · networks · engine (finds its containers again) · cluster ·
-//! registry · sockets (last, so that the first answer is a true one) · pidfile.
+//! Start: settings · log · claim of the data folder · registry (other nodes may pull already) · images · networks · engine (finds
+//! its containers again) · cluster · sockets (last, so that the first answer is a true one) · pidfile.
 //!
-//! Stop (SIGTERM, SIGINT): no new connections · running requests end or get five seconds · cluster (the node's tasks run on)
-//! · registry · engine (records are durable already; monitors and containers live on) · networks · socket files and pidfile.
+//! Stop (SIGTERM, SIGINT): no new connections · running requests end or get five seconds · registry · cluster (the node's
+//! tasks run on) · engine (records are durable already; monitors and containers live on) · networks · socket files and pidfile.
 
+use crate::attachments::{ClusterNetworks, Places};
 use crate::daemon::Daemon;
+use crate::executor::{Description, NodeExecutor};
 use crate::host::Host;
 use crate::listen::{self, ListenError, Listener};
 use crate::lock::{DataLock, LockError};
+use crate::pull::Puller;
 use crate::routes;
 use crate::server;
 use crate::settings::{LogFormat, Settings, SettingsError};
+use gantry_cluster::{Cluster, ClusterConfig, Timing};
 use gantry_engine::{Engine, EngineConfig, RuntimeEntry, RuntimeKind};
+use gantry_images::{InsecureRegistries, Store};
 use gantry_model::container::Ulimit;
+use gantry_model::overlay::Subnet;
+use gantry_network::{AddressPool, NetworkConfig, Networks};
+use gantry_registry::Registry;
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +55,48 @@ pub enum StartError {
         /// The cause.
         #[source]
         source: gantry_engine::Error,
+    },
+    /// The images.
+    #[error("open the images beneath {}", path.display())]
+    Images {
+        /// Data folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: gantry_images::Error,
+    },
+    /// The networks.
+    #[error("open the networks of this node")]
+    Networks(#[source] gantry_network::NetworkError),
+    /// The registry's folder.
+    #[error("open the registry beneath {}", path.display())]
+    Registry {
+        /// Its folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: gantry_images::content::ContentError,
+    },
+    /// The registry's address.
+    #[error("serve the registry on {address}")]
+    RegistryAddress {
+        /// Where.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The cluster.
+    #[error("take this node's part in its cluster up again")]
+    Cluster(#[source] gantry_cluster::Error),
+    /// A background thread died.
+    #[error("{act} was interrupted")]
+    Interrupted {
+        /// What was tried.
+        act: &'static str,
+        /// The cause.
+        #[source]
+        source: tokio::task::JoinError,
     },
     /// Our own runtime is not there.
     #[error("gantry-runtime was not found beside {} nor in PATH: install it there or give --runtime-path", .0.display())]
@@ -108,6 +160,10 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
 async fn serve(settings: Settings) -> Result<(), StartError> {
     let lock = DataLock::claim(&settings.data_root)?;
     std::fs::create_dir_all(&settings.run_root).map_err(file("make the run folder", &settings.run_root))?;
+    let registry = match settings.registry_listen {
+        Some(address) => Some(RunningRegistry::start(&settings.data_root, address).await?),
+        None => None,
+    };
     let daemon = open(settings).await?;
     let mut listeners = Vec::new();
     for host in &daemon.settings.hosts {
@@ -118,6 +174,9 @@ async fn serve(settings: Settings) -> Result<(), StartError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), api = %hosts.join(" "), "daemon is ready");
     serve_until_told(&daemon, listeners).await?;
     tracing::info!("daemon ends; containers live on");
+    if let Some(registry) = registry {
+        registry.end().await;
+    }
     close(&daemon).await;
     drop(pidfile);
     drop(lock);
@@ -127,14 +186,112 @@ async fn serve(settings: Settings) -> Result<(), StartError> {
 async fn open(settings: Settings) -> Result<Arc<Daemon>, StartError> {
     let host = Host::observe();
     let name = settings.node_name.clone().unwrap_or_else(|| host.hostname.clone());
-    let config = engine_config(&settings, &name)?;
-    let path = settings.data_root.clone();
-    let engine = Engine::open(config).await.map_err(|source| StartError::Engine { path, source })?;
+    let engine_config = engine_config(&settings, &name)?;
+    let network_config = network_config(&settings)?;
+    let root = settings.data_root.clone();
+    let folder = root.join("images");
+    let images = blocking("opening the images", move || Store::open(folder)).await?;
+    let images = images.map_err(|source| StartError::Images { path: root.clone(), source })?;
+    let networks = blocking("opening the networks", move || Networks::open(network_config)).await?;
+    let networks = networks.map_err(StartError::Networks)?;
+    let engine = Engine::open(engine_config, Arc::clone(&images), Arc::clone(&networks)).await;
+    let engine = engine.map_err(|source| StartError::Engine { path: root, source })?;
+    let insecure = InsecureRegistries::new(&settings.insecure_registries);
+    let puller = Arc::new(Puller::new(Arc::clone(&images), insecure));
     let id = identity(&settings.data_root)?;
-    Ok(Arc::new(Daemon { settings, host, id, name, engine, listeners: Arc::default() }))
+    let parts = Parts { engine: &engine, networks: &networks, puller: &puller, host: &host, name: &name };
+    let cluster = open_cluster(&settings, parts).await?;
+    let listeners = Arc::default();
+    Ok(Arc::new(Daemon { settings, host, id, name, images, puller, networks, engine, cluster, listeners }))
+}
+
+/// Gantry's own registry, served while the daemon lives.
+struct RunningRegistry {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl RunningRegistry {
+    async fn start(data_root: &Path, address: SocketAddr) -> Result<Self, StartError> {
+        let path = data_root.join("registry");
+        let folder = path.clone();
+        let registry = blocking("opening the registry", move || Registry::open(folder)).await?;
+        let registry = registry.map_err(|source| StartError::Registry { path, source })?;
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| StartError::RegistryAddress { address, source })?;
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = registry.serve(listener, told).await {
+                tracing::error!(%address, %error, "the registry ended");
+            }
+        });
+        tracing::info!(%address, "registry is ready");
+        Ok(Self { stop, task })
+    }
+
+    /// Transfers under way get a moment.
+    async fn end(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(GRACE, self.task).await.is_err() {
+            tracing::debug!("transfers with the registry are cut off");
+        }
+    }
+}
+
+/// What the cluster's executor works with.
+struct Parts<'a> {
+    engine: &'a Engine,
+    networks: &'a Arc<Networks>,
+    puller: &'a Arc<Puller>,
+    host: &'a Host,
+    name: &'a str,
+}
+
+/// Takes this node's part in its cluster up again, if it has one, and joins the engine to the cluster's networks.
+async fn open_cluster(settings: &Settings, parts: Parts<'_>) -> Result<Cluster, StartError> {
+    let Parts { engine, networks, puller, host, name } = parts;
+    let description =
+        Description { hostname: name.to_owned(), host: host.clone(), labels: settings.labels.clone() };
+    let places = Arc::new(Places::default());
+    let executor = NodeExecutor::new(
+        engine.clone(),
+        Arc::clone(networks),
+        Arc::clone(puller),
+        Arc::clone(&places),
+        description,
+    );
+    let config = ClusterConfig {
+        state_dir: settings.data_root.join("cluster"),
+        executor: Arc::new(executor),
+        timing: timing(settings.cluster_heartbeat_ms),
+    };
+    let cluster = Cluster::open(config).await.map_err(StartError::Cluster)?;
+    engine.set_network_source(Arc::new(ClusterNetworks::new(cluster.clone(), places)));
+    Ok(cluster)
+}
+
+/// The pace of the cluster: as for real networks, or set for tests.
+fn timing(heartbeat_ms: Option<u64>) -> Timing {
+    let Some(heartbeat) = heartbeat_ms.map(Duration::from_millis) else { return Timing::default() };
+    Timing {
+        raft_heartbeat: heartbeat / 10,
+        election: heartbeat / 2,
+        agent_heartbeat: Some(heartbeat),
+        ..Timing::default()
+    }
+}
+
+/// Work that waits for disks and the kernel, on a thread for such.
+async fn blocking<T: Send + 'static>(
+    act: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work).await.map_err(|source| StartError::Interrupted { act, source })
 }
 
 async fn close(daemon: &Daemon) {
+    daemon.cluster.shutdown().await;
     daemon.engine.close().await;
 }
 
@@ -198,6 +355,34 @@ fn engine_config(settings: &Settings, name: &str) -> Result<EngineConfig, StartE
     config.default_dns_search.clone_from(&settings.dns_search);
     config.default_shm_size = settings.default_shm_size.unwrap_or(config.default_shm_size);
     config.default_stop_timeout = settings.stop_timeout.unwrap_or(config.default_stop_timeout);
+    Ok(config)
+}
+
+/// The networks' part of the settings.
+fn network_config(settings: &Settings) -> Result<NetworkConfig, StartError> {
+    let subnet = |name: &str, text: &str| {
+        Subnet::parse(text).map_err(|_| SettingsError::BadValue {
+            name: name.to_owned(),
+            value: text.to_owned(),
+            expected: "an IPv4 network such as 10.10.0.0/16",
+        })
+    };
+    let own = std::env::current_exe().map_err(|source| StartError::System { act: "find this executable", source })?;
+    let mut config = NetworkConfig::new(settings.data_root.join("network"), settings.run_root.join("network"));
+    config.node_address = settings.default_addr;
+    config.default_bridge_address = settings.bip.as_deref().map(|text| subnet("--bip", text)).transpose()?;
+    if !settings.default_address_pools.is_empty() {
+        let pool = |pool: &crate::settings::Pool| -> Result<AddressPool, SettingsError> {
+            Ok(AddressPool { base: subnet("--default-address-pool", &pool.base)?, size: pool.size })
+        };
+        config.pools = settings.default_address_pools.iter().map(pool).collect::<Result<_, _>>()?;
+    }
+    config.mtu = settings.mtu;
+    config.vxlan_port = settings.vxlan_port.unwrap_or(config.vxlan_port);
+    if let Some(table) = &settings.nft_table {
+        config.table.clone_from(table);
+    }
+    config.resolver = Some(vec![own.into_os_string(), OsString::from("resolver")]);
     Ok(config)
 }
 

@@ -96,6 +96,52 @@ impl From<gantry_engine::Error> for ApiError {
     }
 }
 
+impl From<gantry_images::Error> for ApiError {
+    fn from(error: gantry_images::Error) -> Self {
+        use gantry_images::ErrorKind as Kind;
+        let status = match error.kind() {
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Conflict => StatusCode::CONFLICT,
+            Kind::Invalid => StatusCode::BAD_REQUEST,
+            // A registry's 401 must not look like one of this API.
+            Kind::Unauthorized | Kind::Unavailable | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.chain())
+    }
+}
+
+impl From<gantry_network::NetworkError> for ApiError {
+    fn from(error: gantry_network::NetworkError) -> Self {
+        use gantry_network::ErrorKind as Kind;
+        let status = match error.kind() {
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Invalid => StatusCode::BAD_REQUEST,
+            Kind::Conflict => StatusCode::CONFLICT,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, chain(&error))
+    }
+}
+
+impl From<gantry_cluster::Error> for ApiError {
+    fn from(error: gantry_cluster::Error) -> Self {
+        use gantry_cluster::ErrorKind as Kind;
+        let status = match error.kind {
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::InvalidArgument | Kind::FailedPrecondition => StatusCode::BAD_REQUEST,
+            Kind::AlreadyExists => StatusCode::CONFLICT,
+            Kind::PermissionDenied => StatusCode::FORBIDDEN,
+            Kind::Unavailable | Kind::NotManager | Kind::NotInSwarm | Kind::AlreadyInSwarm => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Kind::OutOfSequence | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.message)
+    }
+}
+
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         Self::bad_request(error.to_string())

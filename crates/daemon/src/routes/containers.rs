@@ -3,7 +3,7 @@
 mod archive;
 mod attach;
 mod lifecycle;
-mod logs;
+pub(super) mod logs;
 mod process;
 mod view;
 

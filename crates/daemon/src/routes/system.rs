@@ -4,11 +4,13 @@ mod info;
 mod usage;
 
 use crate::daemon::{Daemon, Shared};
-use crate::http::{ApiError, Call, Reply, stream};
+use crate::http::error::chain;
+use crate::http::{ApiError, Call, Json, Reply, stream};
 use axum::Router;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use futures_util::StreamExt;
+use gantry_api::auth::{AuthConfig, AuthResponse};
 use gantry_api::event::{EventActor, EventMessage};
 use gantry_api::system::{Component, PlatformName, VersionResponse};
 use gantry_api::time::parse_bound;
@@ -26,6 +28,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/version", get(version))
         .route("/info", get(info::info))
         .route("/events", get(events))
+        .route("/auth", post(login))
         .route("/system/df", get(usage::disk_usage))
 }
 
@@ -39,6 +42,26 @@ async fn ping(daemon: Shared) -> Response {
     headers.insert("builder-version", HeaderValue::from_static("1"));
     headers.insert("swarm", HeaderValue::from_static(daemon.swarm_word()));
     response
+}
+
+/// `docker login`: tries the credentials at the registry.
+async fn login(daemon: Shared, Json(auth): Json<AuthConfig>) -> Reply {
+    let server = if auth.serveraddress.is_empty() { "https://index.docker.io/v1/" } else { &auth.serveraddress };
+    let server = server.to_owned();
+    let auth = crate::pull::registry_auth(auth);
+    match gantry_images::login(&server, &auth, daemon.puller.insecure()).await {
+        Ok(token) => stream::json(&AuthResponse {
+            status: "Login Succeeded".to_owned(),
+            identity_token: token.unwrap_or_default(),
+        }),
+        Err(error) => {
+            let status = match error.kind() {
+                gantry_images::ErrorKind::Unauthorized => http::StatusCode::UNAUTHORIZED,
+                _ => http::StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Err(ApiError::new(status, chain(&error)))
+        }
+    }
 }
 
 async fn version(daemon: Shared) -> Reply {

@@ -15,7 +15,7 @@ Where it keeps things
       --config-file FILE           JSON with the keys of Docker's daemon.json
 
 The API
-  -H, --host ADDRESS               unix:///path or tcp://address:port, repeatable (default unix:///run/gantry/gantry.sock)
+  -H, --host ADDRESS               unix:///path or tcp://address:port, repeatable (default unix:///run/gantry.sock)
       --tlsverify                  TCP needs this: clients must show a certificate
       --tlscacert FILE             CA of the clients
       --tlscert FILE               Certificate of the daemon

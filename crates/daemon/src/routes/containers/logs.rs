@@ -75,8 +75,13 @@ impl Shape {
             text.extend_from_slice(b" ");
         }
         text.extend_from_slice(&line.bytes);
-        if self.tty { text.freeze() } else { frame_of(std_of(line.stream), &text) }
+        frame_or_raw(self.tty, std_of(line.stream), text.freeze())
     }
+}
+
+/// Bytes as a client without or with a terminal takes them.
+pub(crate) fn frame_or_raw(tty: bool, stream: Std, bytes: Bytes) -> Bytes {
+    if tty { bytes } else { frame_of(stream, &bytes) }
 }
 
 /// A time with all nine digits, so that lines stand in columns.

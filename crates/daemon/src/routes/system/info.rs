@@ -65,7 +65,7 @@ pub(super) async fn info(daemon: Shared) -> Reply {
         server_version: VERSION.to_owned(),
         runtimes: runtimes(&daemon),
         default_runtime: settings.default_runtime.clone(),
-        swarm: daemon.swarm_section().await,
+        swarm: daemon.swarm_section(),
         live_restore_enabled: true,
         init_binary: "docker-init".to_owned(),
         containerd_commit: Commit::default(),

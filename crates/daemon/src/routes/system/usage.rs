@@ -2,7 +2,7 @@
 
 use crate::daemon::Shared;
 use crate::http::{Call, Reply, stream};
-use crate::routes::{containers, volumes};
+use crate::routes::{containers, images, volumes};
 use gantry_api::system::DiskUsage;
 use gantry_api::volume::VolumeUsage;
 
@@ -29,7 +29,8 @@ pub(super) async fn disk_usage(daemon: Shared, call: Call) -> Reply {
         answer.volumes = Some(list.collect());
     }
     if wanted("image") {
-        (answer.images, answer.layers_size) = daemon.image_usage().await?;
+        let (list, size) = images::usage(&daemon, &call).await?;
+        (answer.images, answer.layers_size) = (Some(list), size);
     }
     stream::json(&answer)
 }

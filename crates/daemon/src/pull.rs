@@ -1,0 +1,75 @@
+//! Pulls for tasks: who is asked, with which credentials, and when an image that is here already will do.
+
+use crate::http::call::decode_auth;
+use gantry_api::auth::AuthConfig;
+use gantry_images::{InsecureRegistries, PullOptions, RegistryAuth, Store};
+use gantry_model::reference::Reference;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time for a registry to answer when a usable image is here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Fetches images for this node.
+pub struct Puller {
+    images: Arc<Store>,
+    insecure: InsecureRegistries,
+}
+
+impl Puller {
+    /// Over the store of this node.
+    pub fn new(images: Arc<Store>, insecure: InsecureRegistries) -> Self {
+        Self { images, insecure }
+    }
+
+    /// Registries that may speak http.
+    pub fn insecure(&self) -> &InsecureRegistries {
+        &self.insecure
+    }
+
+    /// Makes sure that the image of a task is here, the newest of its tag if the registry answers. The error is the
+    /// whole sentence for the task's status.
+    pub async fn ensure(&self, image: &str, auth: Option<&str>) -> Result<(), String> {
+        let reference = match Reference::parse(image) {
+            Ok(reference) => reference.with_default_tag(),
+            // An image id: it is here or nowhere.
+            Err(error) => return self.images.get(image).map(|_| ()).map_err(|_| error.to_string()),
+        };
+        let here = self.images.get(image).ok();
+        if let Some(found) = &here {
+            // A digest never changes; and what no registry gave, none can renew.
+            if reference.digest().is_some() || found.repo_digests.is_empty() {
+                return Ok(());
+            }
+        }
+        let auth = auth.map(decode_auth).transpose().map_err(|error| error.message)?.flatten();
+        let options = PullOptions { auth: auth.map(registry_auth), insecure: self.insecure.clone(), platform: None };
+        let pull = self.images.pull(&reference, &options, Arc::new(()));
+        let result = match &here {
+            None => pull.await.map(|_| ()).map_err(|error| error.chain()),
+            Some(_) => match tokio::time::timeout(PATIENCE, pull).await {
+                Ok(result) => result.map(|_| ()).map_err(|error| error.chain()),
+                Err(_) => Err(format!("the registry did not answer within {} s", PATIENCE.as_secs())),
+            },
+        };
+        match (result, here) {
+            (Err(reason), Some(_)) => {
+                tracing::warn!(image, reason, "pull failed; the image that is here is used");
+                Ok(())
+            }
+            (result, _) => result,
+        }
+    }
+}
+
+/// Credentials of the API as the images crate takes them.
+pub fn registry_auth(auth: AuthConfig) -> RegistryAuth {
+    RegistryAuth {
+        username: auth.username,
+        password: auth.password,
+        auth: auth.auth,
+        server_address: auth.serveraddress,
+        identity_token: auth.identitytoken,
+        registry_token: auth.registrytoken,
+    }
+}
