@@ -12,13 +12,12 @@ use crate::rootfs::{self, Access, Place};
 use gantry_images::layer::Decoder;
 use gantry_images::pack;
 use gantry_images::tarball::TarReader;
-use gantry_images::unpack::{Limits, Whiteouts, unpack};
+use gantry_images::unpack::{Limits, Options, Replace, Whiteouts, unpack_with};
 use gantry_linux::root::{Links, Root};
 use jiff::Timestamp;
 use rustix::fs::{FileType, OFlags, Stat};
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -279,8 +278,13 @@ fn unpack_into(target: Root, source: UnixStream, path: &str, keep_kind: bool, co
     let refused = |error: gantry_images::unpack::UnpackError| {
         parameter(format!("unpack into {}: {}", Path::new(path).display(), crate::error::whole(&error)))
     };
-    let _ = (keep_kind, copy_owner);
-    unpack(&mut reader, target, &Limits::default(), Whiteouts::Literal).map_err(refused)?;
+    let options = Options {
+        limits: Limits::default(),
+        whiteouts: Whiteouts::Literal,
+        replace: if keep_kind { Replace::SameKind } else { Replace::Any },
+        owner: (!copy_owner).then_some((0, 0)),
+    };
+    unpack_with(&mut reader, target, &options).map_err(refused)?;
     // What follows the archive's end is read too: the sender must not see a broken pipe.
     std::io::copy(&mut source, &mut std::io::sink()).map_err(io("read archive for", path))?;
     Ok(())
@@ -289,7 +293,7 @@ fn unpack_into(target: Root, source: UnixStream, path: &str, keep_kind: bool, co
 /// A name as bytes, for tests of long paths.
 #[cfg(test)]
 fn bytes_of(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes()
+    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
 }
 
 #[cfg(test)]

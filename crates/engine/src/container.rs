@@ -172,7 +172,6 @@ impl Container {
         };
         // An error means that the engine is closing; the last known end is the best answer.
         let _ = life.wait_for(over).await;
-        let exit = life.borrow().exit.clone();
-        exit
+        life.borrow().exit.clone()
     }
 }

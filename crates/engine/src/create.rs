@@ -110,7 +110,7 @@ impl Engine {
         let removed =
             blocking("removing a root file system", move || images.remove_rootfs(&name).map_err(image_error)).await;
         let folders = [self.container_folder(id), self.files_folder(id.as_str())];
-        let discarded = folders.iter().map(|f| self.discard(f)).collect::<Result<()>>();
+        let discarded = folders.iter().try_for_each(|f| self.discard(f));
         for error in [removed, discarded].into_iter().filter_map(Result::err) {
             // What stays is swept at the next open.
             tracing::warn!(container = id.short(), error = error.whole(), "take back a half-made container");

@@ -189,7 +189,7 @@ pub(crate) fn volume(v: &VolumeView, filters: &Filters, used: bool) -> bool {
         values.is_empty()
             || match key.as_str() {
                 "name" => values.iter().any(|value| name_matches(value, &v.name)),
-                "driver" => values.iter().any(|value| *value == v.driver),
+                "driver" => values.contains(&v.driver),
                 "label" => values.iter().all(|value| label_matches(&v.labels, value)),
                 "label!" => !values.iter().any(|value| label_matches(&v.labels, value)),
                 "dangling" => values.iter().any(|value| boolean(value) == Some(!used)),

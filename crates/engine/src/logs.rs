@@ -11,11 +11,10 @@ use rustix::fs::inotify;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 const CHUNK: usize = 64 * 1024;
@@ -51,11 +50,6 @@ fn rotated(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     PathBuf::from(name)
-}
-
-/// Bytes that a log takes on disk.
-pub(crate) fn size(path: &Path) -> u64 {
-    files(path).iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum()
 }
 
 struct Reader {
@@ -214,7 +208,8 @@ fn backwards(file: &mut File, length: u64, wanted: usize) -> std::io::Result<std
 
 /// Wakes when something is written into the folder of a log.
 enum Watch {
-    Kernel(AsyncFd<OwnedFd>),
+    /// An inotify descriptor; to tokio, as to read(2), it is like the end of a pipe.
+    Kernel(pipe::Receiver),
     /// inotify instances are used up: look again from time to time.
     Clock,
 }
@@ -227,7 +222,7 @@ impl Watch {
         let kernel = inotify::init(flags)
             .and_then(|fd| inotify::add_watch(&fd, folder, events).map(|_| fd))
             .ok()
-            .and_then(|fd| AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE).ok());
+            .and_then(|fd| pipe::Receiver::from_owned_fd_unchecked(fd).ok());
         kernel.map_or(Watch::Clock, Watch::Kernel)
     }
 
@@ -235,10 +230,11 @@ impl Watch {
         match self {
             Watch::Clock => tokio::time::sleep(Duration::from_millis(200)).await,
             Watch::Kernel(fd) => {
-                let Ok(mut ready) = fd.readable().await else { return };
+                if fd.readable().await.is_err() {
+                    return;
+                }
                 let mut buffer = [0u8; 4096];
-                while rustix::io::read(fd.get_ref(), &mut buffer).is_ok_and(|n| n > 0) {}
-                ready.clear_ready();
+                while fd.try_read(&mut buffer).is_ok_and(|n| n > 0) {}
             }
         }
     }
