@@ -11,6 +11,8 @@
 //! | [`definition`], [`ipam`], [`firewall`], [`text`], [`overlay::plan`], [`overlay::vip`] | decisions, pure |
 //! | [`host`], [`ports`], [`store`] | effects: netlink, host ports, files |
 //! | [`overlay`], [`overlay::mesh`] | cluster networks and the routing mesh |
+//! | [`probe`] | whether the tunnel carries packets to and from every other node |
+//! | [`doctor`] | what this node's kernel and settings lack |
 //! | [`dns`], [`resolver`] | names: the daemon's side, and the process that answers while the daemon is dead |
 //!
 //! Threads: one that watches the resolver, one that probes the paths to other nodes; both end with the last `Arc<Networks>`.
@@ -20,6 +22,7 @@ pub mod attach;
 pub mod config;
 pub mod definition;
 pub mod dns;
+pub mod doctor;
 pub mod error;
 pub mod firewall;
 pub mod host;
@@ -28,6 +31,7 @@ pub mod local;
 pub mod networks;
 pub mod overlay;
 pub mod ports;
+pub mod probe;
 pub mod resolver;
 pub mod sandbox;
 pub mod store;
@@ -37,6 +41,7 @@ pub use config::{AddressPool, NetworkConfig};
 pub use error::{ErrorKind, NetworkError};
 pub use local::Member;
 pub use networks::Networks;
+pub use probe::{Direction, PathReport, PathState};
 pub use sandbox::{Attachment, BoundPort, DnsSettings, Endpoint, PortSpec, Sandbox, SandboxSpec};
 
 /// An error with all its causes, as one line.

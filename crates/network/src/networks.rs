@@ -30,6 +30,7 @@ pub struct Networks {
     pub(crate) host: Host,
     pub(crate) dns: Dns,
     pub(crate) overlay: Overlay,
+    pub(crate) probes: crate::probe::Probes,
     inner: Mutex<Inner>,
     /// Held while the node's table is derived and written, so that an older state never overwrites a newer one.
     table: Mutex<()>,
@@ -89,6 +90,7 @@ impl Networks {
         let networks = Arc::new(Self {
             dns: Dns::new(&config),
             overlay: Overlay::new(&config),
+            probes: crate::probe::Probes::default(),
             config,
             store,
             host,
@@ -97,6 +99,7 @@ impl Networks {
         });
         networks.recover()?;
         networks.dns.watch(Arc::downgrade(&networks));
+        crate::probe::start(Arc::downgrade(&networks));
         Ok(networks)
     }
 

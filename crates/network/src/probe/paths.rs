@@ -1,0 +1,374 @@
+//! What is known of the paths to other nodes, and what follows from it. Pure: the time is an argument.
+
+use gantry_model::id::NodeId;
+use gantry_model::overlay::MeshNode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+/// Size of the small probe: it passes everywhere where IP passes.
+pub const SMALL: u32 = 256;
+/// What was not heard for so long is not heard.
+const WINDOW: Duration = Duration::from_millis(3500);
+/// A new peer gets so long before it is judged.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// Sizes between small and full, to find the largest that passes.
+pub fn ladder(full: u32) -> impl Iterator<Item = u32> {
+    [
+        512, 576, 900, 1000, 1100, 1150, 1200, 1230, 1250, 1280, 1300, 1330, 1350, 1380, 1400, 1420, 1440,
+        1450, 4000, 8000,
+    ]
+    .into_iter()
+    .filter(move |size| *size < full)
+}
+
+/// Which way packets go, seen from this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From this node to the other.
+    Outgoing,
+    /// From the other node to this one.
+    Incoming,
+}
+
+/// What a path carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathState {
+    /// Not known yet.
+    Pending,
+    /// Everything.
+    Ok,
+    /// Nothing passes the tunnel, while the node itself answers.
+    Blocked,
+    /// Small packets pass, full-size ones do not.
+    MtuTooSmall {
+        /// Largest packet inside the tunnel that passed.
+        largest: u32,
+    },
+    /// The node does not answer at all.
+    Unreachable,
+}
+
+/// One path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathReport {
+    /// The other node.
+    pub peer: NodeId,
+    /// Its host name.
+    pub hostname: String,
+    /// Direction.
+    pub direction: Direction,
+    /// State.
+    pub state: PathState,
+    /// Since when.
+    pub since: Timestamp,
+    /// A sentence that names both nodes and the cause.
+    pub detail: String,
+}
+
+#[derive(Debug)]
+struct Peer {
+    node: MeshNode,
+    since: Instant,
+    /// Size → when it was last heard in the tunnel.
+    heard: BTreeMap<u32, Instant>,
+    /// Last control packet: when, the peer's largest size, and what it had heard from us.
+    control: Option<(Instant, u32, BTreeMap<u32, Instant>)>,
+    /// Reported states and since when.
+    states: HashMap<Direction, (PathState, Timestamp)>,
+}
+
+/// All paths.
+#[derive(Debug, Default)]
+pub struct Paths {
+    own: Option<MeshNode>,
+    full: u32,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+fn fresh(heard: &BTreeMap<u32, Instant>, now: Instant) -> impl Iterator<Item = u32> {
+    heard
+        .iter()
+        .filter(move |(_, when)| now.saturating_duration_since(**when) < WINDOW)
+        .map(|(size, _)| *size)
+}
+
+impl Paths {
+    /// Sets who is there.
+    pub fn set_peers(&mut self, own: &MeshNode, others: &[MeshNode], full: u32, now: Instant) {
+        self.own = Some(own.clone());
+        self.full = full;
+        self.peers
+            .retain(|id, peer| others.iter().any(|node| node.id == *id && node.address == peer.node.address));
+        for node in others {
+            let new = || Peer {
+                node: node.clone(),
+                since: now,
+                heard: BTreeMap::new(),
+                control: None,
+                states: HashMap::new(),
+            };
+            self.peers.entry(node.id.clone()).or_insert_with(new).node = node.clone();
+        }
+    }
+
+    /// A packet came through the tunnel.
+    pub fn heard_tunnel(&mut self, from: &NodeId, address: Ipv4Addr, size: u32, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(from)
+            && peer.node.gateway() == address
+            && (peer.heard.len() < 64 || peer.heard.contains_key(&size))
+        {
+            peer.heard.insert(size, now);
+        }
+    }
+
+    /// A control packet came.
+    pub fn heard_control(
+        &mut self,
+        from: &NodeId,
+        address: Ipv4Addr,
+        full: u32,
+        heard: &[(u32, u64)],
+        now: Instant,
+    ) {
+        if let Some(peer) = self.peers.get_mut(from)
+            && peer.node.address == address
+        {
+            let then = |ago: u64| now.checked_sub(Duration::from_millis(ago)).unwrap_or(now);
+            let heard = heard.iter().take(64).map(|(size, ago)| (*size, then(*ago))).collect();
+            peer.control = Some((now, full, heard));
+        }
+    }
+
+    /// What was heard from a node, for the control packet to it.
+    pub fn heard(&self, peer: &NodeId, now: Instant) -> Vec<(u32, u64)> {
+        let Some(peer) = self.peers.get(peer) else { return Vec::new() };
+        let ago = |when: &Instant| {
+            u64::try_from(now.saturating_duration_since(*when).as_millis()).unwrap_or(u64::MAX)
+        };
+        peer.heard.iter().map(|(size, when)| (*size, ago(when))).filter(|(_, ago)| *ago < 10_000).collect()
+    }
+
+    /// Whether the other node hears our small packets and not the full ones.
+    pub fn is_narrow(&self, peer: &NodeId, now: Instant) -> bool {
+        self.peers.get(peer).is_some_and(|peer| {
+            matches!(self.state(peer, Direction::Outgoing, now), PathState::MtuTooSmall { .. })
+        })
+    }
+
+    fn state(&self, peer: &Peer, direction: Direction, now: Instant) -> PathState {
+        let control =
+            peer.control.as_ref().filter(|(when, ..)| now.saturating_duration_since(*when) < WINDOW);
+        let (heard, full) = match direction {
+            Direction::Incoming => (&peer.heard, control.map(|(_, full, _)| *full)),
+            Direction::Outgoing => match control {
+                Some((_, _, heard)) => (heard, Some(self.full)),
+                // Nobody tells what arrives there. What comes from there is the best hint.
+                None if fresh(&peer.heard, now).next().is_some() => return PathState::Ok,
+                None => return Self::silent(peer, now),
+            },
+        };
+        let largest = fresh(heard, now).max();
+        match (largest, full) {
+            (None, None) => Self::silent(peer, now),
+            (None, Some(_)) if now.saturating_duration_since(peer.since) < GRACE => PathState::Pending,
+            (None, Some(_)) => PathState::Blocked,
+            (Some(largest), Some(full)) if largest < full => {
+                if now.saturating_duration_since(peer.since) < GRACE {
+                    PathState::Pending
+                } else {
+                    PathState::MtuTooSmall { largest }
+                }
+            }
+            (Some(_), _) => PathState::Ok,
+        }
+    }
+
+    fn silent(peer: &Peer, now: Instant) -> PathState {
+        if now.saturating_duration_since(peer.since) < GRACE {
+            PathState::Pending
+        } else {
+            PathState::Unreachable
+        }
+    }
+
+    /// All states. `since` of a state is the wall-clock time of the first report that had it.
+    pub fn reports(
+        &mut self,
+        now: Instant,
+        clock: Timestamp,
+        vxlan_port: u16,
+        control_port: u16,
+    ) -> Vec<PathReport> {
+        let Some(own) = self.own.clone() else { return Vec::new() };
+        let mut reports = Vec::new();
+        let ids: Vec<NodeId> = self.peers.keys().cloned().collect();
+        for id in ids {
+            for direction in [Direction::Outgoing, Direction::Incoming] {
+                let Some(peer) = self.peers.get(&id) else { continue };
+                let state = self.state(peer, direction, now);
+                let full = match (direction, &peer.control) {
+                    (Direction::Incoming, Some((_, full, _))) => *full,
+                    _ => self.full,
+                };
+                let node = peer.node.clone();
+                let detail = detail(&own, &node, direction, state, full, (vxlan_port, control_port));
+                let Some(peer) = self.peers.get_mut(&id) else { continue };
+                let entry = peer.states.entry(direction).or_insert((state, clock));
+                if std::mem::discriminant(&entry.0) != std::mem::discriminant(&state) {
+                    *entry = (state, clock);
+                }
+                let since = entry.1;
+                reports.push(PathReport {
+                    peer: id.clone(),
+                    hostname: node.hostname,
+                    direction,
+                    state,
+                    since,
+                    detail,
+                });
+            }
+        }
+        reports
+    }
+}
+
+fn name(node: &MeshNode) -> String {
+    let name = if node.hostname.is_empty() { node.id.as_str() } else { &node.hostname };
+    format!("{name} ({})", node.address)
+}
+
+fn detail(
+    own: &MeshNode,
+    peer: &MeshNode,
+    direction: Direction,
+    state: PathState,
+    full: u32,
+    (vxlan, control): (u16, u16),
+) -> String {
+    let (from, to) = match direction {
+        Direction::Outgoing => (name(own), name(peer)),
+        Direction::Incoming => (name(peer), name(own)),
+    };
+    match state {
+        PathState::Pending => format!("the path from node {from} to node {to} is being probed"),
+        PathState::Ok => format!("the path from node {from} to node {to} carries packets of {full} bytes"),
+        PathState::Blocked => format!(
+            "UDP port {vxlan} is blocked from node {from} to node {to}: no VXLAN packet arrives, while other packets do; open UDP port {vxlan} in the firewalls between them"
+        ),
+        PathState::MtuTooSmall { largest } => format!(
+            "the MTU between node {from} and node {to} is too small: packets of {full} bytes do not pass the tunnel, the largest that did has {largest} bytes; the network between them must carry {} bytes, or the MTU of the nodes' links must be lowered to {}",
+            full + 50,
+            largest + 50
+        ),
+        PathState::Unreachable => format!(
+            "node {} does not answer node {}: it is down or cut off, or UDP port {control} is blocked",
+            name(peer),
+            name(own)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: u16) -> MeshNode {
+        MeshNode {
+            id: NodeId::parse(&format!("n{n}")).expect("id"),
+            hostname: format!("host{n}"),
+            index: n,
+            address: Ipv4Addr::new(192, 0, 2, u8::try_from(n).expect("small")),
+        }
+    }
+
+    struct Test {
+        paths: Paths,
+        start: Instant,
+    }
+
+    impl Test {
+        fn new() -> Self {
+            let mut test = Self { paths: Paths::default(), start: Instant::now() };
+            let start = test.start;
+            test.paths.set_peers(&node(1), &[node(2)], 1450, start);
+            test
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        fn hear(&mut self, seconds: u64, sizes: &[u32]) {
+            for size in sizes {
+                self.paths.heard_tunnel(&node(2).id, node(2).gateway(), *size, self.at(seconds));
+            }
+        }
+
+        fn control(&mut self, seconds: u64, heard: &[u32]) {
+            let heard: Vec<(u32, u64)> = heard.iter().map(|size| (*size, 500)).collect();
+            self.paths.heard_control(&node(2).id, node(2).address, 1450, &heard, self.at(seconds));
+        }
+
+        fn states(&mut self, seconds: u64) -> [PathState; 2] {
+            let reports = self.paths.reports(self.at(seconds), Timestamp::UNIX_EPOCH, 4789, 7946);
+            [reports[0].state, reports[1].state]
+        }
+    }
+
+    #[test]
+    fn a_whole_path_is_ok_in_both_directions() {
+        let mut test = Test::new();
+        assert_eq!(test.states(0), [PathState::Pending; 2]);
+        test.hear(5, &[SMALL, 1450]);
+        test.control(5, &[SMALL, 1450]);
+        assert_eq!(test.states(6), [PathState::Ok; 2]);
+    }
+
+    #[test]
+    fn each_direction_is_judged_by_itself() {
+        let mut test = Test::new();
+        test.hear(5, &[SMALL, 1450]);
+        test.control(5, &[]);
+        assert_eq!(test.states(6), [PathState::Blocked, PathState::Ok]);
+        test.control(7, &[SMALL, 1450]);
+        assert_eq!(test.states(9), [PathState::Ok, PathState::Blocked]);
+    }
+
+    #[test]
+    fn a_narrow_path_tells_how_narrow() {
+        let mut test = Test::new();
+        test.hear(5, &[SMALL, 1450]);
+        test.control(5, &[SMALL, 1000, 1200]);
+        assert_eq!(test.states(6), [PathState::MtuTooSmall { largest: 1200 }, PathState::Ok]);
+        assert!(test.paths.is_narrow(&node(2).id, test.at(6)));
+        let reports = test.paths.reports(test.at(6), Timestamp::UNIX_EPOCH, 4789, 7946);
+        let text = &reports[0].detail;
+        assert!(
+            text.contains("host1") && text.contains("host2") && text.contains("MTU") && text.contains("1250"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_silent_node_is_unreachable_not_blocked() {
+        let mut test = Test::new();
+        test.hear(1, &[SMALL, 1450]);
+        test.control(1, &[SMALL, 1450]);
+        assert_eq!(test.states(2), [PathState::Ok; 2]);
+        assert_eq!(test.states(9), [PathState::Unreachable; 2]);
+    }
+
+    #[test]
+    fn a_stranger_changes_nothing() {
+        let mut test = Test::new();
+        test.paths.heard_tunnel(&node(2).id, node(3).gateway(), 1450, test.at(5));
+        test.paths.heard_control(&node(2).id, node(3).address, 1450, &[], test.at(5));
+        assert_eq!(test.states(6), [PathState::Unreachable; 2]);
+    }
+}
