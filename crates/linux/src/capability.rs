@@ -93,6 +93,12 @@ impl CapSet {
         CapSet((1_u64 << (last + 1)) - 1)
     }
 
+    /// Those that the calling thread may use.
+    pub fn permitted() -> CapSet {
+        let permitted = rustix::thread::capabilities(None).map(|sets| sets.permitted.bits());
+        permitted.map_or(CapSet::EMPTY, |bits| CapSet(bits & CapSet::all().0))
+    }
+
     /// Adds one.
     pub fn insert(&mut self, capability: Capability) {
         self.0 |= 1 << capability.0;

@@ -195,6 +195,12 @@ impl Hierarchies {
         self.list.iter()
     }
 
+    /// Only the unified one, as if there were no others.
+    #[must_use]
+    pub fn only_unified(&self) -> Hierarchies {
+        Hierarchies { list: self.list.iter().filter(|hierarchy| hierarchy.version == Version::V2).cloned().collect() }
+    }
+
     /// How they are laid out.
     pub fn layout(&self) -> Layout {
         let has = |version: Version| self.list.iter().any(|hierarchy| hierarchy.version == version);

@@ -81,10 +81,11 @@ pub struct CapabilitySets {
 }
 
 impl CapabilitySets {
-    /// From names; ones that this kernel does not know are left out, as runc does.
+    /// From names; ones that this kernel does not know, or that the runtime itself does not have (in a virtual machine or a
+    /// container with fewer), are left out.
     pub fn from_oci(sets: Option<&Capabilities>) -> CapabilitySets {
         let Some(sets) = sets else { return CapabilitySets::default() };
-        let all = CapSet::all();
+        let all = CapSet::permitted();
         let set = |names: &[String]| {
             names.iter().filter_map(|name| Capability::from_name(name)).collect::<CapSet>().intersection(all)
         };

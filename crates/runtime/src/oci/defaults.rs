@@ -25,9 +25,9 @@ pub fn capabilities() -> Vec<String> {
     CAPABILITIES.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Every capability that this kernel knows, as `--privileged` and `--cap-add ALL` give them.
+/// Every capability that this kernel knows and the caller has, as `--privileged` and `--cap-add ALL` give them.
 pub fn all_capabilities() -> Vec<String> {
-    gantry_linux::capability::CapSet::all().iter().map(|cap| cap.name().to_owned()).collect()
+    gantry_linux::capability::CapSet::permitted().iter().map(|cap| cap.name().to_owned()).collect()
 }
 
 /// The sets of a process that has these capabilities, as Docker fills them: no inheritable ones (CVE-2022-29162).
