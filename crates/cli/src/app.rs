@@ -222,6 +222,19 @@ mod tests {
     }
 
     #[test]
+    fn switches_that_are_on_by_default_stay_on() {
+        let proxied = |words: &[&str]| {
+            let args = std::iter::once("gantry").chain(words.iter().copied());
+            let matches = with_switches(App::command()).try_get_matches_from(args).expect("arguments");
+            let (_, run) = matches.subcommand().expect("subcommand");
+            run.get_one::<bool>("sig_proxy").copied()
+        };
+        assert_eq!(proxied(&["run", "img"]), Some(true));
+        assert_eq!(proxied(&["run", "--sig-proxy=false", "img"]), Some(false));
+        assert_eq!(proxied(&["attach", "x"]), Some(true));
+    }
+
+    #[test]
     fn management_commands_and_short_forms_are_the_same() {
         for words in [
             &["container", "ls", "-a"][..],

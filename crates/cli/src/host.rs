@@ -84,7 +84,7 @@ impl Host {
         };
         let rest = rest.trim_end_matches('/');
         let (name, port) = match rest.rsplit_once(':') {
-            Some((name, port)) if !name.ends_with(':') && !(name.contains('[') && !name.contains(']')) => {
+            Some((name, port)) if !name.ends_with(':') && (!name.contains('[') || name.contains(']')) => {
                 (name, port.parse().map_err(|_| bad("the port is no number from 0 to 65535"))?)
             }
             _ => (rest, if tls.is_some() { 2376 } else { 2375 }),

@@ -18,7 +18,7 @@ pub struct Arguments {
     #[arg(long)]
     no_stdin: bool,
     /// Proxy all received signals to the process
-    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
     /// Container
     container: String,
@@ -54,11 +54,6 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let _sizes = tty.then(|| session::follow_size(client.clone(), path(&id, "/resize")));
     if session::run(hijacked, &streams).await? == Ended::Detached {
         eprintln!("read escape sequence");
-        return Ok(());
-    }
-    // The output may also have ended because the connection did; only a container that ended has a status.
-    let state = client.get(path(&id, "/json")).await;
-    if state.is_ok_and(|state| state.flag("State.Running")) && !waiter.is_finished() {
         return Ok(());
     }
     let status = waiter.await.map_err(|e| Error::Stream(e.to_string()))??;

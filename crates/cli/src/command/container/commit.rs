@@ -22,7 +22,7 @@ pub struct Arguments {
     #[arg(short, long)]
     message: Option<String>,
     /// Pause container during commit
-    #[arg(short, long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(short, long, action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pause: bool,
     /// Container
     container: String,

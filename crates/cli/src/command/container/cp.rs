@@ -12,7 +12,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -155,21 +155,13 @@ fn unpack(
     for entry in archive.entries().map_err(fail("read the archive for"))? {
         let mut entry = entry.map_err(fail("read the archive for"))?;
         let inside = entry.path().map_err(fail("read the archive for"))?.into_owned();
-        let mut parts = inside.components().filter_map(|part| match part {
-            std::path::Component::Normal(part) => Some(Ok(part.to_owned())),
-            std::path::Component::ParentDir => Some(Err(())),
-            _ => None,
-        });
         let escape = || {
-            Error::Stream(format!(
-                "the archive has the path {:?}, which leaves its folder: refused",
-                inside.display()
-            ))
+            let shown = inside.display();
+            Error::Stream(format!("the archive has the path {shown:?}, which leaves its folder: refused"))
         };
-        let first = parts.next().transpose().map_err(|()| escape())?;
-        let rest: PathBuf = parts.collect::<Result<_, ()>>().map_err(|()| escape())?;
+        let rest = below_first(&inside).ok_or_else(escape)?;
         let base = if contents_only && into_folder { PathBuf::new() } else { PathBuf::from(&renamed) };
-        let place = if first.is_some() { base.join(rest) } else { base };
+        let place = base.join(rest);
         if place.as_os_str().is_empty() {
             continue;
         }
@@ -179,6 +171,34 @@ fn unpack(
         })?;
     }
     Ok(bytes)
+}
+
+/// The path below its first part, which is the name of what was copied, or `.`; `None` when it has `..` in it.
+fn below_first(inside: &Path) -> Option<PathBuf> {
+    let mut rest = PathBuf::new();
+    for (index, part) in inside.components().filter(|part| *part != Component::RootDir).enumerate() {
+        match part {
+            Component::ParentDir => return None,
+            Component::Normal(name) if index > 0 => rest.push(name),
+            _ => {}
+        }
+    }
+    Some(rest)
+}
+
+/// Counts what goes through it.
+struct Counted<W>(W, u64);
+
+impl<W: io::Write> io::Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.0.write(bytes)?;
+        self.1 += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn write_entry<R: Read>(
@@ -291,7 +311,7 @@ async fn copy_in(
 /// Packs a file or folder of the host under `name`.
 fn pack(to: impl io::Write, source: &Path, name: &str, follow: bool) -> Result<u64> {
     let act = || format!("pack {}", source.display());
-    let mut builder = tar::Builder::new(to);
+    let mut builder = tar::Builder::new(Counted(to, 0));
     // A link given by the user is followed with -L; links inside of a folder stay links.
     builder.follow_symlinks(false);
     let resolved = if follow { source.canonicalize().map_err(Error::io(act()))? } else { source.to_owned() };
@@ -302,8 +322,9 @@ fn pack(to: impl io::Write, source: &Path, name: &str, follow: bool) -> Result<u
     } else {
         builder.append_path_with_name(&resolved, name).map_err(Error::io(act()))?;
     }
-    builder.into_inner().and_then(|mut inner| inner.flush()).map_err(Error::io(act()))?;
-    Ok(metadata.len())
+    let mut counted = builder.into_inner().map_err(Error::io(act()))?;
+    io::Write::flush(&mut counted).map_err(Error::io(act()))?;
+    Ok(counted.1)
 }
 
 #[cfg(test)]
@@ -339,6 +360,15 @@ mod tests {
         unpack(&archive(&[("old", "text")])[..], "old", false, &target, false).unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "text");
         assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o755);
+    }
+
+    #[test]
+    fn the_first_part_of_a_path_is_the_name_of_what_was_copied() {
+        assert_eq!(below_first(Path::new("etc/a/b")), Some(PathBuf::from("a/b")));
+        assert_eq!(below_first(Path::new("./a/b")), Some(PathBuf::from("a/b")));
+        assert_eq!(below_first(Path::new("/etc/a")), Some(PathBuf::from("a")));
+        assert_eq!(below_first(Path::new("etc")), Some(PathBuf::new()));
+        assert_eq!(below_first(Path::new("etc/../x")), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Arguments {
     #[arg(long)]
     detach_keys: Option<String>,
     /// Proxy received signals to the process
-    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
     #[command(flatten)]
     settings: Settings,

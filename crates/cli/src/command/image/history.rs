@@ -16,7 +16,7 @@ pub struct Arguments {
     #[arg(long)]
     format: Option<String>,
     /// Print sizes and dates in human readable format
-    #[arg(short = 'H', long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(short = 'H', long, action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     human: bool,
     /// Don't truncate output
     #[arg(long)]

@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(short, long)]
     quiet: bool,
     /// Skip image signing (nothing is signed: accepted, without effect)
-    #[arg(long, hide = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, hide = true, action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     disable_content_trust: bool,
     /// Image
     #[arg(value_name = "NAME[:TAG]")]
