@@ -171,8 +171,8 @@ impl Store {
         };
         let chain: Vec<Digest> = below.iter().copied().chain([layer.diff_id]).collect();
         let chain = chain_ids(&chain).pop().unwrap_or(layer.diff_id);
-        let chain_lock = self.lock_of(&chain);
-        let _guard = chain_lock.blocking_lock();
+        let chain_lock = self.chain_lock(&chain);
+        let _guard = crate::store::lock(&chain_lock);
         if self.catalog.read().layers.contains_key(&chain) {
             self.trash.discard(folder)?;
         } else {

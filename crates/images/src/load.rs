@@ -98,8 +98,7 @@ impl Store {
                     left = left.checked_sub(entry.size).ok_or_else(|| {
                         Error::archive(ACT, format!("it has more than {} bytes", self.limits.bytes))
                     })?;
-                    let stored =
-                        self.take_file(&mut reader, entry.size).map_err(|error| failed(error.into()))?;
+                    let stored = self.take_file(&mut reader, entry.size).map_err(&failed)?;
                     files.blobs.insert(path, stored);
                 }
                 Kind::HardLink => drop(files.links.insert(path, clean(&entry.link))),

@@ -407,7 +407,7 @@ impl LayerTask {
     async fn run(self) -> Result<LayerRef> {
         let blob = self.descriptor.digest;
         // Another pull may be at the same layer: who comes second finds it done.
-        let blob_lock = self.store.lock_of(&blob).lock_owned().await;
+        let blob_lock = self.store.download_lock(&blob).lock_owned().await;
         let unpacked = self.store.catalog.read().layers.contains_key(&self.chain);
         let stored = self.store.content.size(&blob).is_ok_and(|size| size == self.descriptor.size);
         let layer = LayerRef { blob: self.descriptor.clone(), diff_id: self.diff_id };
@@ -602,8 +602,8 @@ impl Sink {
             diff_id: Some(self.diff_id),
         };
         let failed = |source| Error::Layer { layer: self.descriptor.digest.to_string(), source };
-        let chain_lock = self.store.lock_of(&self.chain);
-        let _guard = chain_lock.blocking_lock();
+        let chain_lock = self.store.chain_lock(&self.chain);
+        let _guard = crate::store::lock(&chain_lock);
         if self.store.catalog.read().layers.contains_key(&self.chain) {
             // Only the blob is missing.
             return store_only(source, ingest, &expected).map_err(failed);

@@ -41,9 +41,29 @@ pub struct Store {
     pub(crate) trash: Trash,
     pub(crate) limits: Limits,
     leases: Mutex<Leases>,
-    locks: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    /// Held by a task over a whole download.
+    downloads: Locks<tokio::sync::Mutex<()>>,
+    /// Held by a thread while it unpacks. Not tokio's: that one panics when it is taken by a thread of the runtime.
+    chains: Locks<Mutex<()>>,
     /// Held as long as the store lives.
     _lock: File,
+}
+
+/// Locks by digest, which exist as long as somebody has them.
+#[derive(Debug, Default)]
+struct Locks<L>(Mutex<HashMap<Digest, Weak<L>>>);
+
+impl<L: Default> Locks<L> {
+    fn of(&self, digest: &Digest) -> Arc<L> {
+        let mut locks = lock(&self.0);
+        if let Some(found) = locks.get(digest).and_then(Weak::upgrade) {
+            return found;
+        }
+        locks.retain(|_, weak| weak.strong_count() > 0);
+        let fresh = Arc::new(L::default());
+        locks.insert(*digest, Arc::downgrade(&fresh));
+        fresh
+    }
 }
 
 #[derive(Debug, Default)]
@@ -107,8 +127,8 @@ impl Store {
         let content = ContentStore::open(&dir)?;
         content.expire_partials(SystemTime::now() - PARTIAL_LIFE)?;
         let catalog = Catalog::open(&dir.join("catalog.redb"))?;
-        let (leases, locks) = Default::default();
-        let store = Store { dir, content, catalog, trash, limits, leases, locks, _lock: guard };
+        let (leases, downloads, chains) = Default::default();
+        let store = Store { dir, content, catalog, trash, limits, leases, downloads, chains, _lock: guard };
         store.check()?;
         Ok(Arc::new(store))
     }
@@ -149,16 +169,14 @@ impl Store {
         Lease(Arc::clone(self))
     }
 
-    /// The lock of one blob or chain id: whoever comes second finds what the first has made.
-    pub(crate) fn lock_of(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = lock(&self.locks);
-        if let Some(found) = locks.get(digest).and_then(Weak::upgrade) {
-            return found;
-        }
-        locks.retain(|_, weak| weak.strong_count() > 0);
-        let fresh = Arc::new(tokio::sync::Mutex::new(()));
-        locks.insert(*digest, Arc::downgrade(&fresh));
-        fresh
+    /// The lock of one blob on its way here: whoever comes second finds what the first has brought.
+    pub(crate) fn download_lock(&self, blob: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        self.downloads.of(blob)
+    }
+
+    /// The lock of one chain id: whoever comes second finds what the first has unpacked.
+    pub(crate) fn chain_lock(&self, chain: &Digest) -> Arc<Mutex<()>> {
+        self.chains.of(chain)
     }
 
     /// Compares the catalog with the disk, once at open.
@@ -312,8 +330,8 @@ impl Store {
         blob: &Digest,
         diff_id: &Digest,
     ) -> Result<LayerRecord> {
-        let chain_lock = self.lock_of(chain);
-        let _guard = chain_lock.blocking_lock();
+        let chain_lock = self.chain_lock(chain);
+        let _guard = lock(&chain_lock);
         self.make_layer(chain, |diff| {
             let expected = Expected { diff_id: Some(*diff_id), ..Expected::default() };
             let file = self.content.open_blob(blob)?;
