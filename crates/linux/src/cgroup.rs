@@ -198,7 +198,9 @@ impl Hierarchies {
     /// Only the unified one, as if there were no others.
     #[must_use]
     pub fn only_unified(&self) -> Hierarchies {
-        Hierarchies { list: self.list.iter().filter(|hierarchy| hierarchy.version == Version::V2).cloned().collect() }
+        Hierarchies {
+            list: self.list.iter().filter(|hierarchy| hierarchy.version == Version::V2).cloned().collect(),
+        }
     }
 
     /// How they are laid out.

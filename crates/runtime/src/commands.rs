@@ -73,7 +73,9 @@ pub fn main(all: Vec<OsString>) -> i32 {
             report(&global, &error);
             match error {
                 // exec and run speak for the program, which could not be run; the other commands fail plainly.
-                Error::Child { .. } | Error::NoProgram { .. } | Error::NotExecutable { .. } => error.exit_code(),
+                Error::Child { .. } | Error::NoProgram { .. } | Error::NotExecutable { .. } => {
+                    error.exit_code()
+                }
                 _ => 1,
             }
         }

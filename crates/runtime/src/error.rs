@@ -106,7 +106,9 @@ pub enum Error {
         problem: String,
     },
     /// An id that is no file name.
-    #[error("container id {0:?} must consist of letters, digits and the characters + - . _ and be no longer than 1024")]
+    #[error(
+        "container id {0:?} must consist of letters, digits and the characters + - . _ and be no longer than 1024"
+    )]
     BadId(String),
     /// The id is taken.
     #[error("container {0} already exists")]
@@ -193,7 +195,9 @@ fn exit_code_of_message(message: &str) -> i32 {
         || message.contains("system cannot find the file specified")
     {
         127
-    } else if message.contains("permission denied") && message.contains("exec") || message.contains("is a directory") {
+    } else if message.contains("permission denied") && message.contains("exec")
+        || message.contains("is a directory")
+    {
         126
     } else {
         125

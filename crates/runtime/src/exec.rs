@@ -101,7 +101,8 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     let filter = seccomp.map(filter::compile).transpose()?;
     let mut join = Namespaces::EMPTY;
     for kind in KINDS {
-        let differs = namespace::inode(record.pid, kind).ok() != namespace::inode(std::process::id().cast_signed(), kind).ok();
+        let differs = namespace::inode(record.pid, kind).ok()
+            != namespace::inode(std::process::id().cast_signed(), kind).ok();
         if differs {
             join |= kind;
         }
@@ -179,9 +180,7 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
     // From the moment it joins, the container sees this process: nothing of it may be readable there.
     process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
     rustix::process::setsid().act(|| "create a session".to_owned())?;
-    job.group
-        .join_v1()
-        .map_err(|source| Error::Cgroup { id: "the container".to_owned(), source })?;
+    job.group.join_v1().map_err(|source| Error::Cgroup { id: "the container".to_owned(), source })?;
     let join = job.join.without(Namespaces::PID);
     if !join.is_empty() {
         namespace::join(&job.container, join).act(|| "join the container's namespaces".to_owned())?;
@@ -192,7 +191,8 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
     };
     identity::enter_working_folder(&job.process.cwd)?;
     let program = identity::Program::prepare(&job.process)?;
-    let (master, slave) = terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
+    let (master, slave) =
+        terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
     channel.report(&FromInit::Ready(master)).act(|| "report that it is ready".to_owned())?;
     channel.expect(ToInit::Start).act(|| "wait for the start".to_owned())?;
     identity::limit(&job.process)?;
@@ -217,7 +217,10 @@ fn open_terminal() -> Result<Terminal> {
     let is_devpts = |fd: &OwnedFd| rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == 0x1cd1);
     match root.open_path("/dev/pts", Links::Follow).ok().filter(is_devpts) {
         Some(devpts) => Terminal::open_in(devpts.as_fd()).act(words),
-        None => Err(Error::Config { field: "process.terminal".into(), problem: "the container has no /dev/pts".into() }),
+        None => Err(Error::Config {
+            field: "process.terminal".into(),
+            problem: "the container has no /dev/pts".into(),
+        }),
     }
 }
 

@@ -1,8 +1,6 @@
 //! From `linux.seccomp` of the specification to a loadable filter.
 
-use gantry_linux::seccomp::{
-    Action, Architecture, Comparison, Condition, LoadFlags, Policy, Program, Rule,
-};
+use gantry_linux::seccomp::{Action, Architecture, Comparison, Condition, LoadFlags, Policy, Program, Rule};
 
 use crate::{
     error::{Error, Result},
@@ -37,7 +35,9 @@ fn load_flags(seccomp: &Seccomp) -> Result<LoadFlags> {
     // Without the flags field runc keeps speculation on, as kernels since 5.16 do anyway.
     let default = ["SECCOMP_FILTER_FLAG_SPEC_ALLOW".to_owned()];
     for name in seccomp.flags.as_deref().unwrap_or(&default) {
-        flags = flags.with_name(name).ok_or_else(|| unsupported("linux.seccomp.flags", &format!("unknown {name}")))?;
+        flags = flags
+            .with_name(name)
+            .ok_or_else(|| unsupported("linux.seccomp.flags", &format!("unknown {name}")))?;
     }
     Ok(flags)
 }
@@ -65,15 +65,23 @@ fn push_rules(rules: &mut Vec<Rule>, rule: &SyscallRule, action: Action) -> Resu
         .iter()
         .enumerate()
         .any(|(at, condition)| conditions[..at].iter().any(|other| other.argument == condition.argument));
-    let alternatives: Vec<Vec<Condition>> =
-        if repeated { conditions.into_iter().map(|condition| vec![condition]).collect() } else { vec![conditions] };
-    rules.extend(alternatives.into_iter().map(|conditions| Rule { names: rule.names.clone(), action, conditions }));
+    let alternatives: Vec<Vec<Condition>> = if repeated {
+        conditions.into_iter().map(|condition| vec![condition]).collect()
+    } else {
+        vec![conditions]
+    };
+    rules.extend(alternatives.into_iter().map(|conditions| Rule {
+        names: rule.names.clone(),
+        action,
+        conditions,
+    }));
     Ok(())
 }
 
 fn condition(arg: &SyscallArg) -> Result<Condition> {
-    let argument = u8::try_from(arg.index)
-        .map_err(|_| unsupported("linux.seccomp.syscalls.args.index", &format!("{} is more than 5", arg.index)))?;
+    let argument = u8::try_from(arg.index).map_err(|_| {
+        unsupported("linux.seccomp.syscalls.args.index", &format!("{} is more than 5", arg.index))
+    })?;
     let (comparison, value) = match arg.op {
         SyscallOperator::NotEqual => (Comparison::NotEqual, arg.value),
         SyscallOperator::Less => (Comparison::Less, arg.value),
@@ -116,7 +124,8 @@ mod tests {
             let call = CallData { number, architecture: 0xC000_003E, arguments: [first, 0, 0, 0, 0, 0] };
             filter.program.answer(&call)
         };
-        let (allow, eperm, enosys) = (Action::Allow.code(), Action::Errno(1).code(), Action::Errno(38).code());
+        let (allow, eperm, enosys) =
+            (Action::Allow.code(), Action::Errno(1).code(), Action::Errno(38).code());
         assert_eq!(answer("read", 0), allow);
         assert_eq!(answer("mount", 0), eperm);
         assert_eq!(answer("clone", 0), allow);

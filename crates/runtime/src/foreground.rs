@@ -53,7 +53,10 @@ fn watch(child: &Child, signals: &SignalFd, relay: Option<&Relay>) -> io::Result
         fds.push(PollFd::new(&child.pidfd, pid_flags));
         let stdin = rustix::stdio::stdin();
         if let Some(relay) = relay {
-            fds.push(PollFd::new(&relay.master, if output_open { PollFlags::IN } else { PollFlags::empty() }));
+            fds.push(PollFd::new(
+                &relay.master,
+                if output_open { PollFlags::IN } else { PollFlags::empty() },
+            ));
             if input_open && !ended {
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }

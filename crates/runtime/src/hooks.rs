@@ -34,7 +34,8 @@ fn run_one(point: &'static str, hook: &Hook, state: &State) -> Result<()> {
     }
     let env = hook.env.iter().filter_map(|entry| entry.split_once('='));
     command.env_clear().envs(env).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = process::with_fresh_signals(&mut command).spawn().map_err(|error| fail(error.to_string()))?;
+    let mut child =
+        process::with_fresh_signals(&mut command).spawn().map_err(|error| fail(error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read its input.
         let _ = stdin.write_all(&serde_json::to_vec(state).unwrap_or_default());
@@ -65,8 +66,10 @@ fn ends_before(pid: u32, deadline: Instant) -> bool {
     let Ok(pidfd) = process::pidfd(pid.cast_signed()) else { return true };
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout =
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
         match poll(&mut [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)], Some(&timeout)) {
             Ok(0) => return false,
             Err(rustix::io::Errno::INTR) => {}

@@ -44,7 +44,9 @@ pub fn run(mut plan: Plan, channel: Channel) -> ! {
         Err(error) => fail(&channel, &error),
     };
     let (terminal, ready) = prepared;
-    if let Err(error) = channel.report(&FromInit::Ready(terminal)).act(|| "report that it is ready".to_owned()) {
+    if let Err(error) =
+        channel.report(&FromInit::Ready(terminal)).act(|| "report that it is ready".to_owned())
+    {
         fail(&channel, &error);
     }
     let starter = match await_start(&plan.gate, channel) {
@@ -97,7 +99,8 @@ fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready
     let process = process_of(&plan.spec)?.clone();
     enter(plan, rootfs, &process)?;
     let program = identity::Program::prepare(&process)?;
-    let (master, slave) = terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
+    let (master, slave) =
+        terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
     Ok((master, Ready { program, slave }))
 }
 
@@ -112,7 +115,9 @@ fn enter(plan: &Plan, rootfs: Rootfs, process: &oci::Process) -> Result<()> {
 }
 
 fn process_of(spec: &Spec) -> Result<&oci::Process> {
-    spec.process.as_ref().ok_or_else(|| Error::Config { field: "process".into(), problem: "is missing".into() })
+    spec.process
+        .as_ref()
+        .ok_or_else(|| Error::Config { field: "process".into(), problem: "is missing".into() })
 }
 
 /// Becomes root of the new user namespace: until then this process has no rights in it.
@@ -171,7 +176,8 @@ fn write_sysctls(plan: &Plan, linux: &oci::Linux) -> Result<()> {
 fn check_sysctl(name: &str, namespaces: &[oci::Namespace]) -> Result<()> {
     let has = |kind| namespaces.iter().any(|namespace| namespace.kind == kind);
     let ipc = name.starts_with("fs.mqueue.")
-        || ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shm_rmid_forced"].contains(&name)
+        || ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shm_rmid_forced"]
+            .contains(&name)
         || ["kernel.shmall", "kernel.shmmax", "kernel.shmmni"].contains(&name);
     let allowed = if ipc {
         has(oci::NamespaceKind::Ipc)

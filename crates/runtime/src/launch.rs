@@ -105,12 +105,14 @@ fn create_reserved(request: Request<'_>) -> Result<Created> {
 
 /// Where the cgroup of a container is; systemd's `slice:prefix:name` becomes the path that systemd would make.
 pub fn cgroup_path(id: &str, spec: &Spec) -> String {
-    let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone()).filter(|path| !path.is_empty());
+    let path =
+        spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone()).filter(|path| !path.is_empty());
     let Some(path) = path else { return format!("/gantry/{id}") };
     match path.split(':').collect::<Vec<_>>().as_slice() {
         [slice, prefix, name] => {
             let slice = if slice.is_empty() { "system.slice" } else { slice };
-            let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
+            let unit =
+                if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
             format!("{}/{unit}", slice_path(slice))
         }
         _ if path.starts_with('/') => path,
@@ -208,7 +210,8 @@ impl Making<'_> {
 
     fn map_ids(&self, child: &Child, channel: &Channel) -> Result<bool> {
         let linux = self.spec.linux.as_ref();
-        let is_new = |n: &crate::oci::Namespace| n.kind == crate::oci::NamespaceKind::User && n.path.is_none();
+        let is_new =
+            |n: &crate::oci::Namespace| n.kind == crate::oci::NamespaceKind::User && n.path.is_none();
         let Some(linux) = linux.filter(|linux| linux.namespaces.iter().any(is_new)) else { return Ok(false) };
         let ranges = |maps: &[IdMapping]| -> Vec<(u32, u32, u32)> {
             maps.iter().map(|map| (map.container_id, map.host_id, map.size)).collect()
@@ -228,10 +231,14 @@ impl Making<'_> {
                         hooks::run("prestart", &hooks.prestart, &state)?;
                         hooks::run("createRuntime", &hooks.create_runtime, &state)?;
                     }
-                    channel.tell(ToInit::HooksDone).act(|| "tell the first process of its hooks".to_owned())?;
+                    channel
+                        .tell(ToInit::HooksDone)
+                        .act(|| "tell the first process of its hooks".to_owned())?;
                 }
                 Some(FromInit::Ready(terminal)) => return Ok(terminal),
-                Some(FromInit::Failed { exit_code, message }) => return Err(Error::Child { message, exit_code }),
+                Some(FromInit::Failed { exit_code, message }) => {
+                    return Err(Error::Child { message, exit_code });
+                }
                 None => return Err(gone(child, "its creation")),
             }
         }
@@ -317,7 +324,8 @@ pub fn run_poststart(spec: &Spec, state: &State) {
 pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
     let cgroup_error = |source| Error::Cgroup { id: record.id.clone(), source };
     // Without a pid namespace of its own the first process leaves others behind; with one this finds nothing.
-    let cleaned = group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
+    let cleaned =
+        group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
     let removed = store.remove(&record.id);
     if let Some(hooks) = poststop_hooks(&record.bundle) {
         for error in hooks::run_all("poststop", &hooks, &record.state(Status::Stopped)) {

@@ -25,8 +25,16 @@ pub fn for_new(resources: Option<&Resources>) -> Result<Limits> {
 pub fn for_update(resources: &Resources) -> Result<Limits> {
     let mut limits = Limits {
         pids: resources.pids.map(|pids| pids.limit),
-        huge_pages: resources.hugepage_limits.iter().map(|page| (page.page_size.clone(), page.limit)).collect(),
-        rdma: resources.rdma.iter().map(|(name, rdma)| (name.clone(), rdma.hca_handles, rdma.hca_objects)).collect(),
+        huge_pages: resources
+            .hugepage_limits
+            .iter()
+            .map(|page| (page.page_size.clone(), page.limit))
+            .collect(),
+        rdma: resources
+            .rdma
+            .iter()
+            .map(|(name, rdma)| (name.clone(), rdma.hca_handles, rdma.hca_objects))
+            .collect(),
         unified: resources.unified.clone(),
         ..Limits::default()
     };
@@ -56,7 +64,9 @@ fn memory_limits(memory: &oci::Memory) -> Result<MemoryLimits> {
     {
         return Err(Error::Config {
             field: "linux.resources.memory.swap".into(),
-            problem: format!("{swap} is less than the memory limit {limit}; it limits memory and swap together"),
+            problem: format!(
+                "{swap} is less than the memory limit {limit}; it limits memory and swap together"
+            ),
         });
     }
     Ok(MemoryLimits {

@@ -172,7 +172,8 @@ impl Plan {
         }
         let new_cgroup_namespace = new.contains(Namespaces::CGROUP);
         new = new.without(Namespaces::CGROUP);
-        if new.contains(Namespaces::USER) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
+        if new.contains(Namespaces::USER) && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty())
+        {
             return Err(config("linux.uidMappings", "a user namespace needs id mappings"));
         }
         let root = root_source(bundle, &spec, choices.overlay)?;
@@ -249,7 +250,10 @@ fn namespaces(list: &[oci::Namespace]) -> Result<(Namespaces, Joined)> {
             }
             None => new |= flag,
             Some(_) if matches!(namespace.kind, NamespaceKind::User | NamespaceKind::Mount) => {
-                return Err(config("linux.namespaces", &format!("joining a {name} namespace by path is not supported")));
+                return Err(config(
+                    "linux.namespaces",
+                    &format!("joining a {name} namespace by path is not supported"),
+                ));
             }
             Some(path) => {
                 let fd = namespace::open(path).act(|| format!("open {name} namespace {}", path.display()))?;
@@ -265,7 +269,8 @@ fn root_source(bundle: &Path, spec: &Spec, overlay: Option<Overlay>) -> Result<R
         return Ok(RootSource::Overlay(overlay));
     }
     let path = rootfs_path(bundle, spec)?;
-    let tree = Detached::bind(&path, Depth::Recursive).act(|| format!("open root file system {}", path.display()))?;
+    let tree = Detached::bind(&path, Depth::Recursive)
+        .act(|| format!("open root file system {}", path.display()))?;
     let metadata = rustix::fs::fstat(&tree).act(|| format!("examine {}", path.display()))?;
     if !rustix::fs::FileType::from_raw_mode(metadata.st_mode).is_dir() {
         return Err(config("root.path", &format!("{} is not a folder", path.display())));

@@ -21,7 +21,8 @@ pub fn find(program: &str, env: &[String]) -> Result<String> {
     let mut refused = false;
     for folder in path.split(':') {
         // An empty element is the working directory, which an image should not decide.
-        let candidate = if folder.is_empty() { format!("./{program}") } else { format!("{folder}/{program}") };
+        let candidate =
+            if folder.is_empty() { format!("./{program}") } else { format!("{folder}/{program}") };
         match check(&candidate) {
             Check::Runs => return Ok(candidate),
             Check::Denied => refused = true,

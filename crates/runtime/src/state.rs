@@ -140,7 +140,8 @@ impl Store {
     pub fn save(&self, record: &Record) -> Result<()> {
         let path = self.folder(&record.id).join("state.json");
         let temporary = path.with_extension("tmp");
-        let bytes = serde_json::to_vec(record).map_err(|source| Error::State { path: path.clone(), source })?;
+        let bytes =
+            serde_json::to_vec(record).map_err(|source| Error::State { path: path.clone(), source })?;
         fs::write(&temporary, bytes)
             .and_then(|()| fs::rename(&temporary, &path))
             .act(|| format!("write {}", path.display()))
@@ -152,7 +153,9 @@ impl Store {
         let path = self.folder(id).join("state.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoContainer(id.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NoContainer(id.to_owned()));
+            }
             Err(error) => return Err(error).act(|| format!("read {}", path.display())),
         };
         serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })

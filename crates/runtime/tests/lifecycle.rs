@@ -99,7 +99,9 @@ fn exec_joins_the_container_and_returns_its_own_code() {
             "ls -l /proc/{pid}/ns | head -n 20; cat /proc/{pid}/cgroup; cat /proc/{pid}/status | head -n 60"
         );
         let output = sandbox.output(&["exec", &sandbox.id, "/bin/sh", "-c", &script]);
-        let keep = |line: &&str| ["->", ":/", "Cap", "Seccomp:", "NoNewPrivs"].iter().any(|word| line.contains(word));
+        let keep = |line: &&str| {
+            ["->", ":/", "Cap", "Seccomp:", "NoNewPrivs"].iter().any(|word| line.contains(word))
+        };
         let lines: Vec<String> = text(&output.stdout)
             .lines()
             .filter(keep)
@@ -109,7 +111,19 @@ fn exec_joins_the_container_and_returns_its_own_code() {
     };
     assert_eq!(of("1"), of("self"));
     assert_eq!(sandbox.output(&["exec", &sandbox.id, "/nope"]).status.code(), Some(127));
-    let user = sandbox.output(&["exec", "--user", "33:44", "--cwd", "/tmp", "--env", "A=b", &sandbox.id, "/bin/sh", "-c", "id -u; id -g; pwd; echo $A $HOME"]);
+    let user = sandbox.output(&[
+        "exec",
+        "--user",
+        "33:44",
+        "--cwd",
+        "/tmp",
+        "--env",
+        "A=b",
+        &sandbox.id,
+        "/bin/sh",
+        "-c",
+        "id -u; id -g; pwd; echo $A $HOME",
+    ]);
     assert_eq!(text(&user.stdout), "33\n44\n/tmp\nb /srv\n", "{}", text(&user.stderr));
 }
 
@@ -139,7 +153,9 @@ fn pause_resume_ps_list_events_and_update_work() {
 
 #[test]
 fn limits_are_in_force() {
-    let mut sandbox = Sandbox::script("cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max; i=0; while [ $i -lt 20 ]; do sleep 5 & i=$((i+1)); done");
+    let mut sandbox = Sandbox::script(
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max; i=0; while [ $i -lt 20 ]; do sleep 5 & i=$((i+1)); done",
+    );
     let resources = sandbox.linux().resources.as_mut().unwrap();
     resources.memory = Some(Memory { limit: Some(64 << 20), ..Memory::default() });
     resources.pids = Some(Pids { limit: 10 });
@@ -211,12 +227,21 @@ fn all_hooks_run_at_their_points_and_a_failing_one_stops_the_start() {
     assert_eq!(order, "prestart\ncreateRuntime\ncreateContainer\npoststart\npoststop\n");
     let state = fs::read_to_string(sandbox.rootfs().join("state")).unwrap();
     assert!(state.contains(&sandbox.id), "{state}");
-    let bad = Hook { path: "/bin/sh".into(), args: vec!["sh".into(), "-c".into(), "echo why >&2; exit 3".into()], ..Hook::default() };
+    let bad = Hook {
+        path: "/bin/sh".into(),
+        args: vec!["sh".into(), "-c".into(), "echo why >&2; exit 3".into()],
+        ..Hook::default()
+    };
     sandbox.spec.hooks = Some(Hooks { create_runtime: vec![bad], ..Hooks::default() });
     let output = sandbox.run();
     let error = text(&output.stderr);
     assert!(error.contains("createRuntime hook /bin/sh: exit status: 3: why"), "{error}");
-    let slow = Hook { path: "/bin/sleep".into(), args: vec!["sleep".into(), "100".into()], timeout: Some(1), ..Hook::default() };
+    let slow = Hook {
+        path: "/bin/sleep".into(),
+        args: vec!["sleep".into(), "100".into()],
+        timeout: Some(1),
+        ..Hook::default()
+    };
     sandbox.spec.hooks = Some(Hooks { prestart: vec![slow], ..Hooks::default() });
     assert!(text(&sandbox.run().stderr).contains("did not end within 1 s"));
     assert!(leftovers(&sandbox).is_empty());
@@ -232,7 +257,11 @@ fn a_user_namespace_maps_root_to_an_ordinary_user() {
     linux.gid_mappings = vec![map];
     let rootfs = sandbox.rootfs();
     std::os::unix::fs::chown(rootfs.join("tmp"), Some(100_000), Some(100_000)).unwrap();
-    for folder in [rootfs.clone(), rootfs.parent().unwrap().to_owned(), rootfs.parent().unwrap().parent().unwrap().to_owned()] {
+    for folder in [
+        rootfs.clone(),
+        rootfs.parent().unwrap().to_owned(),
+        rootfs.parent().unwrap().parent().unwrap().to_owned(),
+    ] {
         fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     for name in ["", "dev", "proc", "sys"] {
@@ -246,10 +275,21 @@ fn a_user_namespace_maps_root_to_an_ordinary_user() {
 
 #[test]
 fn the_reaper_passes_codes_and_signals_on() {
-    let mut sandbox = Sandbox::new(&["/init", "init", "--", "/bin/sh", "-c", "(sleep 0.01 &) ; trap 'exit 9' TERM; kill -TERM $$; sleep 5"]);
+    let mut sandbox = Sandbox::new(&[
+        "/init",
+        "init",
+        "--",
+        "/bin/sh",
+        "-c",
+        "(sleep 0.01 &) ; trap 'exit 9' TERM; kill -TERM $$; sleep 5",
+    ]);
     let target = sandbox.rootfs().join("init");
     fs::copy(harness::RUNTIME, &target).unwrap();
-    for library in fs::read_to_string("/proc/self/maps").unwrap().lines().filter_map(|line| line.split_whitespace().nth(5)) {
+    for library in fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+    {
         if library.contains(".so") {
             // A runtime that is linked dynamically needs its libraries; the one that is shipped does not.
             let place = sandbox.rootfs().join(library.trim_start_matches('/'));

@@ -4,9 +4,7 @@ mod harness;
 
 use std::{fs, io::Write, process::Stdio};
 
-use gantry_runtime::monitor::{
-    ExitStatus, FrameKind, LogConfig, MonitorKind, Report, Subscription, frame,
-};
+use gantry_runtime::monitor::{ExitStatus, FrameKind, LogConfig, MonitorKind, Report, Subscription, frame};
 use harness::{RUNTIME, Sandbox, await_that, leftovers};
 
 #[test]
@@ -137,7 +135,8 @@ fn the_engine_may_die_and_the_container_lives_on() {
     let config = serde_json::to_vec(&sandbox.monitor_config()).unwrap();
     fs::write(folder.join("monitor.json"), config).unwrap();
     // A shell plays the engine: it starts the monitor with pipes, gives the order, and is killed.
-    let script = format!("(echo start; sleep 1000) | {RUNTIME} monitor {} | cat; sleep 1000", folder.display());
+    let script =
+        format!("(echo start; sleep 1000) | {RUNTIME} monitor {} | cat; sleep 1000", folder.display());
     let mut engine = std::process::Command::new("/bin/busybox")
         .args(["setsid", "sh", "-c", &script])
         .stdout(Stdio::null())
@@ -195,8 +194,11 @@ fn the_log_is_rotated() {
 fn a_memory_kill_is_told() {
     let mut sandbox = Sandbox::script("dd if=/dev/zero of=/dev/null bs=64M count=1; exit 9");
     let resources = sandbox.linux().resources.as_mut().unwrap();
-    resources.memory =
-        Some(gantry_runtime::oci::Memory { limit: Some(16 << 20), swap: Some(16 << 20), ..Default::default() });
+    resources.memory = Some(gantry_runtime::oci::Memory {
+        limit: Some(16 << 20),
+        swap: Some(16 << 20),
+        ..Default::default()
+    });
     let mut monitor = sandbox.monitor("m", &sandbox.monitor_config());
     monitor.created();
     monitor.started();
@@ -248,20 +250,26 @@ fn a_monitor_is_small_and_listens_for_root_only() {
         .sum();
     // The debug build, linked dynamically, has more private pages of libraries than the one that is shipped.
     assert!(kilobytes < 2048, "{kilobytes} kB");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(monitor.folder.join("attach.sock")).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(monitor.folder.join("attach.sock")).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
     let score = fs::read_to_string(format!("/proc/{}/oom_score_adj", monitor.child.id())).unwrap();
     let may_lower = gantry_linux::capability::CapSet::permitted()
         .contains(gantry_linux::capability::Capability::from_name("CAP_SYS_RESOURCE").unwrap());
     assert_eq!(score.trim(), if may_lower { "-500" } else { "0" });
-    assert_eq!(fs::read_to_string(format!("/proc/{}/oom_score_adj", sandbox.state()["pid"])).unwrap().trim(), "0");
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{}/oom_score_adj", sandbox.state()["pid"])).unwrap().trim(),
+        "0"
+    );
     sandbox.output(&["kill", &sandbox.id, "KILL"]);
     monitor.exit_status();
 }
 
 #[test]
 fn runc_works_behind_a_monitor() {
-    let mut sandbox = Sandbox::script("echo out; echo err >&2; trap 'exit 7' TERM; while true; do sleep 0.05; done");
+    let mut sandbox =
+        Sandbox::script("echo out; echo err >&2; trap 'exit 7' TERM; while true; do sleep 0.05; done");
     let mut config = sandbox.monitor_config();
     config.runtime = sandbox.other_runtime("/usr/sbin/runc");
     config.kind = MonitorKind::Container { bundle: sandbox.bundle(), rootfs: Some(sandbox.overlay()) };

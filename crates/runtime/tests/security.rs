@@ -25,7 +25,8 @@ fn bind(source: &str, destination: &str, options: &[&str]) -> Mount {
 fn capabilities_filter_and_no_new_privileges_are_dockers() {
     let sandbox = Sandbox::script("cat /proc/self/status");
     let status = sandbox.stdout();
-    let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap().split('\t').nth(1).unwrap();
+    let line =
+        |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap().split('\t').nth(1).unwrap();
     for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
         assert_eq!(line(set), "00000000a80425fb", "{set}");
     }
@@ -37,10 +38,12 @@ fn capabilities_filter_and_no_new_privileges_are_dockers() {
 fn the_filter_is_loaded_with_and_without_new_privileges_and_for_users() {
     for no_new_privileges in [true, false] {
         for uid in [0, 33] {
-            let mut sandbox = Sandbox::script("id -u; grep -E 'Seccomp:|CapEff' /proc/self/status; unshare -U true");
+            let mut sandbox =
+                Sandbox::script("id -u; grep -E 'Seccomp:|CapEff' /proc/self/status; unshare -U true");
             std::os::unix::fs::symlink("busybox", sandbox.rootfs().join("bin/grep")).unwrap();
             sandbox.process().no_new_privileges = no_new_privileges;
-            sandbox.process().user = oci::User { uid, gid: uid, umask: Some(0o027), additional_gids: vec![7, 8] };
+            sandbox.process().user =
+                oci::User { uid, gid: uid, umask: Some(0o027), additional_gids: vec![7, 8] };
             let output = sandbox.run();
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             assert!(out.starts_with(&format!("{uid}\n")) && out.contains("Seccomp:\t2"), "{out} {err}");
@@ -199,7 +202,8 @@ fn the_runtimes_file_cannot_be_overwritten_from_inside() {
         drop(link);
     }
     // A direct try, by a program that is the runtime itself and runs as root of the container.
-    let direct = sandbox.output(&["exec", &sandbox.id, "/bin/sh", "-c", "(echo x >> /proc/1/exe) 2>&1; true"]);
+    let direct =
+        sandbox.output(&["exec", &sandbox.id, "/bin/sh", "-c", "(echo x >> /proc/1/exe) 2>&1; true"]);
     drop(direct);
     sandbox.output(&["delete", "--force", &sandbox.id]);
     let seen = text(&attacker.wait_with_output().unwrap().stdout);
@@ -220,7 +224,8 @@ fn devices_are_those_of_the_rules() {
 
 #[test]
 fn a_read_only_root_and_read_only_mounts_refuse_writing() {
-    let mut sandbox = Sandbox::script("(echo x > /x) 2>&1; (echo x > /ro/x) 2>&1; (echo x > /rw/x) && echo wrote; pwd");
+    let mut sandbox =
+        Sandbox::script("(echo x > /x) 2>&1; (echo x > /ro/x) 2>&1; (echo x > /rw/x) && echo wrote; pwd");
     sandbox.spec.root = Some(oci::Root { path: "rootfs".into(), readonly: true });
     let volume = sandbox.path("volume");
     fs::create_dir(&volume).unwrap();
@@ -235,7 +240,8 @@ fn a_read_only_root_and_read_only_mounts_refuse_writing() {
 
 #[test]
 fn sysctls_of_own_namespaces_are_set_and_others_refused() {
-    let mut sandbox = Sandbox::script("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni");
+    let mut sandbox =
+        Sandbox::script("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni");
     sandbox.linux().sysctl.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
     sandbox.linux().sysctl.insert("kernel.shmmni".into(), "77".into());
     assert_eq!(sandbox.stdout(), "0\n77\n");
@@ -246,7 +252,9 @@ fn sysctls_of_own_namespaces_are_set_and_others_refused() {
 
 #[test]
 fn a_privileged_container_sees_and_may_everything() {
-    let mut sandbox = Sandbox::script("mount -t tmpfs t /tmp && grep CapEff /proc/self/status; (echo > /proc/sys/x) 2>&1; true");
+    let mut sandbox = Sandbox::script(
+        "mount -t tmpfs t /tmp && grep CapEff /proc/self/status; (echo > /proc/sys/x) 2>&1; true",
+    );
     symlink("busybox", sandbox.rootfs().join("bin/grep")).unwrap();
     let linux = sandbox.linux();
     linux.seccomp = None;
@@ -263,13 +271,18 @@ fn a_privileged_container_sees_and_may_everything() {
 
 #[test]
 fn namespaces_and_limits_are_the_containers_own() {
-    let mut sandbox = Sandbox::script("cat /proc/self/cgroup | head -n 3; cat /proc/self/limits; readlink /proc/self/ns/* | head -n 30");
+    let mut sandbox = Sandbox::script(
+        "cat /proc/self/cgroup | head -n 3; cat /proc/self/limits; readlink /proc/self/ns/* | head -n 30",
+    );
     symlink("busybox", sandbox.rootfs().join("bin/readlink")).unwrap();
     sandbox.spec.process.as_mut().unwrap().rlimits =
         vec![oci::Rlimit { kind: "RLIMIT_NOFILE".into(), soft: 123, hard: 456 }];
     let out = sandbox.stdout();
     assert!(out.contains(":/\n"), "a cgroup namespace of its own: {out}");
-    assert!(out.lines().any(|line| line.starts_with("Max open files") && line.contains("123") && line.contains("456")));
+    assert!(
+        out.lines()
+            .any(|line| line.starts_with("Max open files") && line.contains("123") && line.contains("456"))
+    );
     for name in ["pid", "mnt", "net", "ipc", "uts", "cgroup"] {
         let host = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         assert!(!out.contains(host.to_str().unwrap()), "{name} is shared: {out}");
@@ -283,15 +296,29 @@ fn a_v2_device_filter_is_accepted_by_the_kernel() {
     // On this layout v1 decides about devices; the program for v2 is tried on a group of its own.
     use gantry_linux::cgroup::{Cgroup, DeviceAccess, DeviceKind, DeviceRule, Hierarchies, Limits, Version};
     let all = Hierarchies::detect().unwrap();
-    let Some(mount) = all.iter().find(|hierarchy| hierarchy.version == Version::V2).map(|v2| v2.mount.clone()) else {
+    let Some(mount) =
+        all.iter().find(|hierarchy| hierarchy.version == Version::V2).map(|v2| v2.mount.clone())
+    else {
         return;
     };
     let name = format!("gty-{}-devices", std::process::id());
     let unified = all.only_unified();
     let group = Cgroup::at(&unified, &name).unwrap();
     group.create().unwrap();
-    let deny = DeviceRule { allow: false, kind: DeviceKind::All, major: None, minor: None, access: DeviceAccess::ALL };
-    let null = DeviceRule { allow: true, kind: DeviceKind::Char, major: Some(1), minor: Some(3), access: DeviceAccess::ALL };
+    let deny = DeviceRule {
+        allow: false,
+        kind: DeviceKind::All,
+        major: None,
+        minor: None,
+        access: DeviceAccess::ALL,
+    };
+    let null = DeviceRule {
+        allow: true,
+        kind: DeviceKind::Char,
+        major: Some(1),
+        minor: Some(3),
+        access: DeviceAccess::ALL,
+    };
     let limits = Limits { devices: vec![deny, null], ..Limits::default() };
     let applied = group.apply(&limits).and_then(|()| group.apply(&limits));
     let script = format!(

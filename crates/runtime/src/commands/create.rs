@@ -77,7 +77,9 @@ impl Options {
     pub fn stdio(&self, spec: &Spec) -> Result<Stdio> {
         let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
         if terminal && (self.detach && self.console_socket.is_none()) {
-            return Err(Error::Usage("a container with a terminal needs --console-socket when nobody stays with it".into()));
+            return Err(Error::Usage(
+                "a container with a terminal needs --console-socket when nobody stays with it".into(),
+            ));
         }
         if !terminal && self.console_socket.is_some() {
             return Err(Error::Usage("--console-socket is for containers with a terminal".into()));

@@ -19,7 +19,9 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
             Long("interval") => {
                 let value = text(&mut parser)?;
                 let seconds = value.trim_end_matches('s');
-                interval = seconds.parse().map_err(|_| Error::Usage(format!("{value:?} is not a number of seconds")))?;
+                interval = seconds
+                    .parse()
+                    .map_err(|_| Error::Usage(format!("{value:?} is not a number of seconds")))?;
             }
             Value(value) if id.is_none() => id = Some(value.to_string_lossy().into_owned()),
             Long("rate") => drop(number::<u64>(&mut parser)?),

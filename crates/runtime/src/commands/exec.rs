@@ -96,7 +96,9 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let process = process_of(&options, Spec::load(&record.bundle)?.process)?;
     let terminal = process.terminal;
     if terminal && options.detach && options.console_socket.is_none() {
-        return Err(Error::Usage("a process with a terminal needs --console-socket when nobody stays with it".into()));
+        return Err(Error::Usage(
+            "a process with a terminal needs --console-socket when nobody stays with it".into(),
+        ));
     }
     let signals = if options.detach { None } else { Some(foreground::take_signals()?) };
     let mut entered = exec::enter(Request {
@@ -108,7 +110,8 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
         preserve_fds: options.preserve_fds,
     })?;
     let mut master = entered.terminal.take();
-    if let (Some(socket), Some(terminal)) = (&options.console_socket, master.take_if(|_| options.console_socket.is_some()))
+    if let (Some(socket), Some(terminal)) =
+        (&options.console_socket, master.take_if(|_| options.console_socket.is_some()))
     {
         create::hand_over(socket, terminal)?;
     }

@@ -2,7 +2,10 @@
 
 use std::os::fd::AsFd;
 
-use gantry_linux::{namespace::{self, Namespaces}, process};
+use gantry_linux::{
+    namespace::{self, Namespaces},
+    process,
+};
 use lexopt::prelude::*;
 
 use super::{Global, next, required};
@@ -55,7 +58,9 @@ pub fn send(record: &Record, signal: i32, all: bool) -> Result<()> {
     };
     // Without a pid namespace of its own the kernel does not take the others along.
     let own = namespace::inode(record.pid, Namespaces::PID).ok();
-    if signal == libc::SIGKILL && own == namespace::inode(std::process::id().cast_signed(), Namespaces::PID).ok() {
+    if signal == libc::SIGKILL
+        && own == namespace::inode(std::process::id().cast_signed(), Namespaces::PID).ok()
+    {
         return group.kill_all().map_err(|source| Error::Cgroup { id: record.id.clone(), source });
     }
     process::signal(pidfd.as_fd(), signal).act(words)?;

@@ -1,13 +1,7 @@
 //! `run`: create, start, stay until the end, delete.
 
 use super::{Global, create::Options};
-use crate::{
-    error::Result,
-    foreground, launch,
-    oci::Spec,
-    plan::Gate,
-    state::Owner,
-};
+use crate::{error::Result, foreground, launch, oci::Spec, plan::Gate, state::Owner};
 
 /// Runs the command.
 pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {

@@ -58,7 +58,8 @@ pub fn run(mut parser: lexopt::Parser) -> Result<i32> {
     if let Some(process) = spec.process.as_mut() {
         process.terminal = true;
     }
-    let text = serde_json::to_string_pretty(&spec).map_err(|source| Error::State { path: file.clone(), source })?;
+    let text =
+        serde_json::to_string_pretty(&spec).map_err(|source| Error::State { path: file.clone(), source })?;
     let mut out = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)

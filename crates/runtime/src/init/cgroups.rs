@@ -63,7 +63,11 @@ impl<'a> Joining<'a> {
 }
 
 /// Shows the container's own groups at the mount's destination.
-pub fn mount(rootfs: &Rootfs, mount: &PlannedMount, (folders, own_namespace): (&[Folder], bool)) -> Result<()> {
+pub fn mount(
+    rootfs: &Rootfs,
+    mount: &PlannedMount,
+    (folders, own_namespace): (&[Folder], bool),
+) -> Result<()> {
     let words = || "show the container's groups".to_owned();
     let v1: Vec<&Folder> = folders.iter().filter(|folder| folder.version == Version::V1).collect();
     if v1.is_empty() || mount.kind == "cgroup2" {
@@ -74,7 +78,8 @@ pub fn mount(rootfs: &Rootfs, mount: &PlannedMount, (folders, own_namespace): (&
         return tree.attach(place.as_fd()).act(words).map(drop);
     }
     let writable = mount.options.own.set & !attr::RDONLY;
-    let tmpfs = Detached::new("tmpfs", Some("tmpfs"), &[Parameter::Value("mode", "755")], writable).act(words)?;
+    let tmpfs =
+        Detached::new("tmpfs", Some("tmpfs"), &[Parameter::Value("mode", "755")], writable).act(words)?;
     let place = rootfs.place(&mount.destination, true)?;
     let tmpfs = tmpfs.attach(place.as_fd()).act(words)?;
     for folder in v1 {
@@ -92,7 +97,8 @@ pub fn mount(rootfs: &Rootfs, mount: &PlannedMount, (folders, own_namespace): (&
         }
     }
     if mount.options.own.set & attr::RDONLY != 0 {
-        gantry_linux::mount::set_attributes(tmpfs.as_fd(), Depth::This, Attributes::read_only()).act(words)?;
+        gantry_linux::mount::set_attributes(tmpfs.as_fd(), Depth::This, Attributes::read_only())
+            .act(words)?;
     }
     Ok(())
 }

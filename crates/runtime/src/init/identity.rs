@@ -75,7 +75,10 @@ pub fn enter_working_folder(cwd: &str) -> Result<()> {
     rustix::process::fchdir(&folder).act(words)?;
     let path = rustix::process::getcwd(Vec::new()).act(words)?;
     if path.to_bytes().first() != Some(&b'/') {
-        return Err(Error::Config { field: "process.cwd".into(), problem: format!("{cwd:?} is outside the container") });
+        return Err(Error::Config {
+            field: "process.cwd".into(),
+            problem: format!("{cwd:?} is outside the container"),
+        });
     }
     Ok(())
 }
@@ -87,7 +90,8 @@ pub fn limit(settings: &Process) -> Result<()> {
             field: "process.rlimits".into(),
             problem: format!("unknown resource {:?}", limit.kind),
         })?;
-        kind.set(limit.soft, limit.hard).act(|| format!("set {} to {}:{}", limit.kind, limit.soft, limit.hard))?;
+        kind.set(limit.soft, limit.hard)
+            .act(|| format!("set {} to {}:{}", limit.kind, limit.soft, limit.hard))?;
     }
     if let Some(priority) = &settings.io_priority {
         let class = match priority.class.as_str() {
@@ -99,10 +103,18 @@ pub fn limit(settings: &Process) -> Result<()> {
         process::set_io_priority(class, level).act(|| "set the I/O priority".to_owned())?;
     }
     if let Some(scheduler) = &settings.scheduler {
-        let policy = ["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"]
-            .iter()
-            .position(|name| *name == scheduler.policy)
-            .unwrap_or(0);
+        let policy = [
+            "SCHED_OTHER",
+            "SCHED_FIFO",
+            "SCHED_RR",
+            "SCHED_BATCH",
+            "SCHED_ISO",
+            "SCHED_IDLE",
+            "SCHED_DEADLINE",
+        ]
+        .iter()
+        .position(|name| *name == scheduler.policy)
+        .unwrap_or(0);
         let attributes = SchedulerAttributes {
             policy: u32::try_from(policy).unwrap_or(0),
             nice: scheduler.nice,
@@ -155,8 +167,12 @@ pub fn become_user(process: &Process, sets: &CapabilitySets, filter: Option<&Fil
         capability::set(effective, permitted, sets.inheritable).act(|| "set capabilities".to_owned())?;
         filter.program.load(filter.flags).act(|| "load the seccomp filter".to_owned())?;
     }
-    capability::set(sets.effective, sets.permitted, sets.inheritable).act(|| "set capabilities".to_owned())?;
-    capability::set_ambient(sets.ambient).act(|| "set ambient capabilities".to_owned())?;
+    capability::set(sets.effective, sets.permitted, sets.inheritable)
+        .act(|| format!("set capabilities {:?}", sets.permitted))?;
+    // The kernel raises only what is permitted and inheritable; others are left out as runc and crun do, whose default
+    // configuration asks for some.
+    let ambient = sets.ambient.intersection(sets.permitted).intersection(sets.inheritable);
+    capability::set_ambient(ambient).act(|| format!("set ambient capabilities {ambient:?}"))?;
     if process.no_new_privileges {
         thread::set_no_new_privs(true).act(|| "set no_new_privs".to_owned())?;
         if let Some(filter) = filter {

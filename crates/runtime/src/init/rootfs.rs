@@ -35,22 +35,28 @@ impl Rootfs {
     pub fn attach(plan: &mut Plan) -> Result<Rootfs> {
         propagate_host_mounts(plan)?;
         let path = plan.spec.root.as_ref().map(|root| plan.bundle.join(&root.path)).unwrap_or_default();
-        let source = std::mem::replace(&mut plan.root, RootSource::Overlay(crate::monitor::Overlay {
-            lower: Vec::new(),
-            upper: PathBuf::new(),
-            work: PathBuf::new(),
-            volatile: false,
-        }));
+        let source = std::mem::replace(
+            &mut plan.root,
+            RootSource::Overlay(crate::monitor::Overlay {
+                lower: Vec::new(),
+                upper: PathBuf::new(),
+                work: PathBuf::new(),
+                volatile: false,
+            }),
+        );
         let tree = match source {
             RootSource::Tree(tree) => {
                 let private = Attributes::propagation(Propagation::Private);
                 tree.set(Depth::Recursive, private).act(|| "make the root file system private".to_owned())?;
                 tree
             }
-            RootSource::Overlay(overlay) => {
-                Detached::overlay(&overlay.lower, Some((&overlay.upper, &overlay.work)), overlay.volatile, false)
-                    .act(|| format!("mount root file system over {}", overlay.upper.display()))?
-            }
+            RootSource::Overlay(overlay) => Detached::overlay(
+                &overlay.lower,
+                Some((&overlay.upper, &overlay.work)),
+                overlay.volatile,
+                false,
+            )
+            .act(|| format!("mount root file system over {}", overlay.upper.display()))?,
         };
         // createContainer hooks expect it at its place in the bundle; without such a folder the host's root is as
         // good: what is mounted there is seen only through the descriptor until pivot_root.
@@ -181,7 +187,9 @@ impl Rootfs {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 let stat = self.root.stat(&device.path, Links::Keep).act(|| "examine it".to_owned())?;
-                if FileType::from_raw_mode(stat.st_mode) != kind || (kind != FileType::Fifo && stat.st_rdev != id) {
+                if FileType::from_raw_mode(stat.st_mode) != kind
+                    || (kind != FileType::Fifo && stat.st_rdev != id)
+                {
                     return Err(error).act(|| "replace another file".to_owned());
                 }
                 return Ok(());
@@ -286,7 +294,9 @@ impl Rootfs {
             Err(error)
                 if matches!(
                     error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::PermissionDenied
+                    std::io::ErrorKind::NotFound
+                        | std::io::ErrorKind::NotADirectory
+                        | std::io::ErrorKind::PermissionDenied
                 ) =>
             {
                 Ok(None)
@@ -322,7 +332,9 @@ impl Rootfs {
 fn error_in(words: &str, error: Error) -> Error {
     match error {
         Error::Config { .. } => error,
-        other => Error::Child { message: format!("{words}: {}", other.chain()), exit_code: other.exit_code() },
+        other => {
+            Error::Child { message: format!("{words}: {}", other.chain()), exit_code: other.exit_code() }
+        }
     }
 }
 
@@ -349,12 +361,25 @@ fn is_bound(plan: &Plan, destination: &str) -> bool {
 }
 
 /// Places below /proc that may be mounted over (what lxcfs offers); others could hide what security depends on.
-const PROC_ALLOWED: [&str; 9] =
-    ["cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid"];
+const PROC_ALLOWED: [&str; 9] = [
+    "cpuinfo",
+    "diskstats",
+    "meminfo",
+    "stat",
+    "swaps",
+    "uptime",
+    "loadavg",
+    "slabinfo",
+    "sys/kernel/ns_last_pid",
+];
 
 fn check_proc(mount: &PlannedMount) -> Result<()> {
-    let clean: Vec<&str> = mount.destination.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if clean.first() != Some(&"proc") || clean.len() < 2 || PROC_ALLOWED.contains(&clean[1..].join("/").as_str()) {
+    let clean: Vec<&str> =
+        mount.destination.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if clean.first() != Some(&"proc")
+        || clean.len() < 2
+        || PROC_ALLOWED.contains(&clean[1..].join("/").as_str())
+    {
         return Ok(());
     }
     Err(Error::Config {
@@ -388,10 +413,15 @@ fn propagate_host_mounts(plan: &Plan) -> Result<()> {
 
 fn open_null() -> Result<OwnedFd> {
     let words = || "open the host's /dev/null".to_owned();
-    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).act(words)?;
+    let null =
+        rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .act(words)?;
     let stat = rustix::fs::fstat(&null).act(words)?;
     if !FileType::from_raw_mode(stat.st_mode).is_char_device() || stat.st_rdev != rustix::fs::makedev(1, 3) {
-        return Err(Error::Config { field: "host".into(), problem: "/dev/null is not the null device".into() });
+        return Err(Error::Config {
+            field: "host".into(),
+            problem: "/dev/null is not the null device".into(),
+        });
     }
     Ok(null)
 }

@@ -55,20 +55,34 @@ impl External {
 
     /// `create`; returns the first process and the terminal.
     pub fn create(&self, id: &str, bundle: &Path, stdio: Stdio) -> Result<(i32, Option<OwnedFd>)> {
-        self.with_process("create", stdio, |command| {
-            command.arg("--bundle").arg(bundle);
-        }, &[id])
+        self.with_process(
+            "create",
+            stdio,
+            |command| {
+                command.arg("--bundle").arg(bundle);
+            },
+            &[id],
+        )
     }
 
     /// `exec --detach`; returns the process and the terminal.
     pub fn exec(&self, container: &str, process: &Path, stdio: Stdio) -> Result<(i32, Option<OwnedFd>)> {
-        self.with_process("exec", stdio, |command| {
-            command.arg("--detach").arg("--process").arg(process);
-        }, &[container])
+        self.with_process(
+            "exec",
+            stdio,
+            |command| {
+                command.arg("--detach").arg("--process").arg(process);
+            },
+            &[container],
+        )
     }
 
     fn with_process(
-        &self, name: &'static str, stdio: Stdio, options: impl FnOnce(&mut Command), operands: &[&str],
+        &self,
+        name: &'static str,
+        stdio: Stdio,
+        options: impl FnOnce(&mut Command),
+        operands: &[&str],
     ) -> Result<(i32, Option<OwnedFd>)> {
         let mut command = self.command();
         command.arg(name);
@@ -84,8 +98,12 @@ impl External {
                 command.stdin(CommandStdio::null()).stdout(CommandStdio::null()).stderr(CommandStdio::null());
                 // One left by a monitor that was killed.
                 let _ = fs::remove_file(self.folder.join(CONSOLE_SOCKET));
-                let listener =
-                    start_socket::listen_in(&self.folder, CONSOLE_SOCKET, SocketType::STREAM, SocketFlags::empty());
+                let listener = start_socket::listen_in(
+                    &self.folder,
+                    CONSOLE_SOCKET,
+                    SocketType::STREAM,
+                    SocketFlags::empty(),
+                );
                 Some(listener.act(|| "listen for the terminal".to_owned())?)
             }
         };
@@ -98,7 +116,8 @@ impl External {
         }
         let file = self.pid_file();
         let text = fs::read_to_string(&file).act(|| format!("read {}", file.display()))?;
-        let pid = text.trim().parse::<i32>().map_err(|_| self.failure(name, &format!("bad pid file {text:?}")))?;
+        let pid =
+            text.trim().parse::<i32>().map_err(|_| self.failure(name, &format!("bad pid file {text:?}")))?;
         let terminal = listener.map(|listener| self.take_terminal(&listener)).transpose()?;
         Ok((pid, terminal))
     }

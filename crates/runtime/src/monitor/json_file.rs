@@ -108,7 +108,11 @@ impl JsonFile {
         line.clear();
         line.extend_from_slice(b"{\"log\":\"");
         escape(text, &mut line);
-        line.extend_from_slice(if stream == 0 { b"\",\"stream\":\"stdout\"" } else { b"\",\"stream\":\"stderr\"" });
+        line.extend_from_slice(if stream == 0 {
+            b"\",\"stream\":\"stdout\""
+        } else {
+            b"\",\"stream\":\"stderr\""
+        });
         line.extend_from_slice(b",\"time\":\"");
         line.extend_from_slice(clock::now().as_bytes());
         line.extend_from_slice(b"\"}\n");
@@ -249,7 +253,8 @@ mod tests {
         for piece in long.chunks(1000) {
             log.write(FrameKind::Stdout, piece);
         }
-        let lengths: Vec<_> = folder.lines("log").iter().map(|line| line["log"].as_str().unwrap().len()).collect();
+        let lengths: Vec<_> =
+            folder.lines("log").iter().map(|line| line["log"].as_str().unwrap().len()).collect();
         assert_eq!(lengths, [LONGEST_LINE, 6]);
     }
 
@@ -280,7 +285,8 @@ mod tests {
 
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
-        let mut log = JsonFile::open(&LogConfig::JsonFile { path: "/dev/full".into(), max_size: 0, max_file: 1 });
+        let mut log =
+            JsonFile::open(&LogConfig::JsonFile { path: "/dev/full".into(), max_size: 0, max_file: 1 });
         log.write(FrameKind::Stdout, b"a\nb\n");
         assert_eq!(log.dropped(), 2);
     }

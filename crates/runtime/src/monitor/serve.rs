@@ -216,7 +216,9 @@ impl Monitor {
             }
             Source::Client(id) => {
                 let hung_up = flags.intersects(PollFlags::HUP | PollFlags::ERR);
-                if let Some(client) = self.clients.iter_mut().find(|client| client.id == id && client.ended && hung_up) {
+                if let Some(client) =
+                    self.clients.iter_mut().find(|client| client.id == id && client.ended && hung_up)
+                {
                     client.hang_up();
                 }
                 self.hear_client(id);
@@ -388,7 +390,10 @@ impl Monitor {
         }
         if self.phase == Phase::Created {
             report(&Report::Failed {
-                message: format!("the first process ended before its start, with exit code {}", status.exit_code),
+                message: format!(
+                    "the first process ended before its start, with exit code {}",
+                    status.exit_code
+                ),
                 exit_code: 125,
             });
         }

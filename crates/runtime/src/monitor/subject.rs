@@ -111,7 +111,11 @@ fn join_terminal(streams: &mut Streams, master: OwnedFd, config: &MonitorConfig)
 type Made = Result<(Subject, Option<OwnedFd>)>;
 
 fn own_container(
-    config: &MonitorConfig, store: &Store, bundle: &Path, overlay: Option<Overlay>, stdio: Stdio,
+    config: &MonitorConfig,
+    store: &Store,
+    bundle: &Path,
+    overlay: Option<Overlay>,
+    stdio: Stdio,
 ) -> Made {
     let mut spec = Spec::load(bundle)?;
     // The monitor's own score is lower than what a container should have.
@@ -150,7 +154,11 @@ fn own_exec(config: &MonitorConfig, store: &Store, container: &str, process: &Pa
 }
 
 fn external_container(
-    id: &str, runtime: External, bundle: &Path, overlay: Option<&Overlay>, stdio: Stdio,
+    id: &str,
+    runtime: External,
+    bundle: &Path,
+    overlay: Option<&Overlay>,
+    stdio: Stdio,
 ) -> Made {
     let mounted = overlay.map(|overlay| mount_at(bundle, overlay)).transpose()?;
     match runtime.create(id, bundle, stdio) {
@@ -174,8 +182,9 @@ fn mount_at(bundle: &Path, overlay: &Overlay) -> Result<PathBuf> {
     let spec = Spec::load(bundle)?;
     let path = crate::plan::rootfs_path(bundle, &spec)?;
     let words = || format!("mount root file system to {}", path.display());
-    let tree = Detached::overlay(&overlay.lower, Some((&overlay.upper, &overlay.work)), overlay.volatile, false)
-        .act(words)?;
+    let tree =
+        Detached::overlay(&overlay.lower, Some((&overlay.upper, &overlay.work)), overlay.volatile, false)
+            .act(words)?;
     std::fs::create_dir_all(&path).act(words)?;
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let place = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).act(words)?;
@@ -234,7 +243,9 @@ impl Subject {
     pub fn oom_killed(&self) -> bool {
         match self {
             Subject::Container { created, .. } => created.group.oom_kills() > 0,
-            Subject::ExternalContainer { group, .. } => group.as_ref().is_some_and(|group| group.oom_kills() > 0),
+            Subject::ExternalContainer { group, .. } => {
+                group.as_ref().is_some_and(|group| group.oom_kills() > 0)
+            }
             Subject::Exec(_) | Subject::ExternalExec { .. } => false,
         }
     }
@@ -255,7 +266,9 @@ impl Subject {
     /// Takes away what is left of a container whose processes are gone. Goes on after errors and returns the first.
     pub fn clean_up(&self) -> Result<(), Error> {
         match self {
-            Subject::Container { store, created, .. } => launch::delete(store, &created.record, &created.group),
+            Subject::Container { store, created, .. } => {
+                launch::delete(store, &created.record, &created.group)
+            }
             Subject::Exec(_) | Subject::ExternalExec { .. } => Ok(()),
             Subject::ExternalContainer { runtime, id, mounted, .. } => {
                 let deleted = runtime.delete(id);

@@ -17,8 +17,8 @@ use std::{
 use gantry_runtime::{
     commands::ordinary_spec,
     monitor::{
-        ATTACH_SOCKET, CONFIG_FILE, ExitStatus, FrameKind, LogConfig, MonitorConfig, MonitorKind, Overlay, Report,
-        RuntimeChoice, Subscription, frame,
+        ATTACH_SOCKET, CONFIG_FILE, ExitStatus, FrameKind, LogConfig, MonitorConfig, MonitorKind, Overlay,
+        Report, RuntimeChoice, Subscription, frame,
     },
     oci::Spec,
 };
@@ -53,10 +53,14 @@ impl Sandbox {
             fs::create_dir_all(rootfs.join(name)).unwrap();
         }
         fs::copy("/bin/busybox", rootfs.join("bin/busybox")).expect("package busybox-static");
-        for name in ["sh", "cat", "echo", "id", "sleep", "true", "ls", "stty", "mount", "dd", "kill", "ps", "head", "mkdir", "touch", "unshare", "env", "wc", "tty"] {
+        for name in [
+            "sh", "cat", "echo", "id", "sleep", "true", "ls", "stty", "mount", "dd", "kill", "ps", "head",
+            "mkdir", "touch", "unshare", "env", "wc", "tty",
+        ] {
             symlink("busybox", rootfs.join("bin").join(name)).unwrap();
         }
-        fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/srv:/bin/sh\n").unwrap();
+        fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/srv:/bin/sh\n")
+            .unwrap();
         let mut spec = ordinary_spec(args);
         spec.linux.as_mut().unwrap().cgroups_path = Some(format!("/gantry-test/{id}"));
         Sandbox { folder, id, spec, other_runtime: None }
@@ -127,8 +131,13 @@ impl Sandbox {
         self.save();
         let out = fs::File::create(self.path("out")).unwrap();
         let err = fs::File::create(self.path("err")).unwrap();
-        let status =
-            self.command(&["create", &self.id]).stdin(Stdio::null()).stdout(out).stderr(err).status().unwrap();
+        let status = self
+            .command(&["create", &self.id])
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .status()
+            .unwrap();
         Output { status, stdout: Vec::new(), stderr: fs::read(self.path("err")).unwrap() }
     }
 
@@ -193,7 +202,9 @@ impl Sandbox {
         let text = fs::read_to_string(self.path("log.json")).unwrap_or_default();
         text.lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-            .map(|entry| (entry["stream"].as_str().unwrap().to_owned(), entry["log"].as_str().unwrap().to_owned()))
+            .map(|entry| {
+                (entry["stream"].as_str().unwrap().to_owned(), entry["log"].as_str().unwrap().to_owned())
+            })
             .collect()
     }
 }
