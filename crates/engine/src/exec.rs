@@ -6,8 +6,9 @@ use crate::error::{Error, Result, io, parameter};
 use crate::launch::{PID_FILE, process_json};
 use crate::lifecycle::read_exit;
 use crate::monitor::{self, DEFAULT_DETACH_KEYS, Ends, Plug, PlugOptions};
-use crate::request::{Attachment, ExecSpec, ExecStart, ExecView};
+use crate::request::{Attachment, ExecSpec, ExecStart, ExecView, Flow, Frame};
 use crate::{limits, network, reopen, rootfs, security, spec};
+use futures_util::StreamExt;
 use gantry_model::container::ContainerStatus;
 use gantry_model::id::ContainerId;
 use gantry_runtime::monitor::frame::Subscription;
@@ -34,6 +35,8 @@ pub(crate) struct Exec {
     spec: ExecSpec,
     state: Mutex<State>,
     ended: watch::Sender<bool>,
+    /// The client left by its detach keys.
+    detached: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +56,7 @@ struct Kept {
 
 impl Exec {
     fn new(id: String, container: ContainerId, spec: ExecSpec) -> Self {
-        Self { id, container, spec, state: Mutex::default(), ended: watch::Sender::new(false) }
+        Self { id, container, spec, state: Mutex::default(), ended: watch::Sender::new(false), detached: CancellationToken::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,7 +136,11 @@ impl Engine {
         tokio::spawn(async move { engine.run_exec(&owner, &started, size, plug).await })
             .await
             .map_err(|_| Error::Cancelled("starting an exec"))??;
-        Ok(ends.map(|ends| Attachment { tty: exec.spec.tty, input: ends.input, output: ends.output }))
+        Ok(ends.map(|ends| Attachment {
+            tty: exec.spec.tty,
+            input: ends.input,
+            output: until_recorded(ends.output, &exec),
+        }))
     }
 
     fn exec_plug(&self, exec: &Exec, how: ExecStart) -> (Option<Plug>, Option<Ends>) {
@@ -209,7 +216,7 @@ impl Engine {
         let mut joined: Option<UnixStream> = None;
         let mut plug = plug;
         if matches!(report, Report::Created { .. }) {
-            joined = Some(self.join_exec(container, &dir, plug.take()).await?);
+            joined = Some(self.join_exec(container, exec, &dir, plug.take()).await?);
             spawned.order_start().await?;
             report = spawned.report().await?;
         }
@@ -222,16 +229,25 @@ impl Engine {
         };
         let exit = match joined {
             Some(exit) => exit,
-            None => self.join_exec(container, &dir, plug).await?,
+            None => self.join_exec(container, exec, &dir, plug).await?,
         };
         Ok((self.exec_run(&dir, pid)?, exit))
     }
 
     /// Joins the client to the exec's monitor, and subscribes to its end.
-    async fn join_exec(&self, container: &Arc<Container>, dir: &Path, plug: Option<Plug>) -> Result<UnixStream> {
+    async fn join_exec(
+        &self,
+        container: &Arc<Container>,
+        exec: &Exec,
+        dir: &Path,
+        plug: Option<Plug>,
+    ) -> Result<UnixStream> {
         if let Some(plug) = plug {
-            let (engine, owner) = (self.clone(), Arc::clone(container));
-            let detached = move || engine.container_event(&owner, "exec_detach", &[]);
+            let (engine, owner, left) = (self.clone(), Arc::clone(container), exec.detached.clone());
+            let detached = move || {
+                left.cancel();
+                engine.container_event(&owner, "exec_detach", &[]);
+            };
             plug.join(dir, detached).await.map_err(io("attach to monitor in", dir))?;
         }
         monitor::connect(dir, Subscription::EXIT).await.map_err(io("connect to monitor in", dir))
@@ -413,6 +429,19 @@ impl Engine {
         }
         true
     }
+}
+
+/// Output that ends only when the exit code can be asked for: clients ask as soon as the stream has ended.
+fn until_recorded(output: Flow<Frame>, exec: &Arc<Exec>) -> Flow<Frame> {
+    let exec = Arc::clone(exec);
+    let recorded = futures_util::stream::once(async move {
+        let mut ended = exec.ended.subscribe();
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => {}
+            () = exec.detached.cancelled() => {}
+        }
+    });
+    Box::pin(output.map(Some).chain(recorded.map(|()| None)).filter_map(std::future::ready))
 }
 
 fn write_json(path: &Path, document: &impl Serialize) -> Result<()> {

@@ -204,9 +204,19 @@ impl Engine {
             cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| devices::cgroup_error(&path, &error))
         })
         .await;
-        if let Err(error) = done {
+        let forgotten = self.forget_runtime_state(container);
+        for error in [done, forgotten].into_iter().filter_map(Result::err) {
             tracing::warn!(container = container.id.short(), error = error.whole(), "remove what a dead monitor left");
         }
+    }
+
+    /// Removes what a runtime remembers of a container, and the mount that external runtimes need.
+    fn forget_runtime_state(&self, container: &Container) -> Result<()> {
+        let runtime = container.record().host.runtime.clone();
+        let rootfs = self.run_folder(container.id.as_str()).join("rootfs");
+        // Mostly nothing is mounted there: EINVAL.
+        let _ = gantry_linux::mount::unmount(&rootfs);
+        crate::remove::remove_small(&self.runtime_root(&runtime).join(container.id.as_str()))
     }
 
     /// Takes note of the end of a run and decides what follows. The operation lock is held.

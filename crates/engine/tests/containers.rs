@@ -120,7 +120,7 @@ fn stop_asks_and_then_kills() {
 #[test]
 fn pause_freezes_and_unpause_thaws() {
     on_node(|node| async move {
-        let id = node.run("p", sh("while true; do echo x; sleep 0.02; done"), no_network()).await;
+        let id = node.run("pp", sh("while true; do echo x; sleep 0.02; done"), no_network()).await;
         node.engine.pause(&id).await.unwrap();
         assert_eq!(node.engine.get(&id).unwrap().state.status, ContainerStatus::Paused);
         assert_eq!(refused(node.engine.pause(&id).await).0, ErrorKind::Conflict);
@@ -209,7 +209,7 @@ fn detach_keys_leave_the_container_running() {
     on_node(|node| async move {
         let mut config = command(&["cat"]);
         (config.open_stdin, config.tty) = (true, true);
-        let id = node.run("d", config, no_network()).await;
+        let id = node.run("dd", config, no_network()).await;
         let all = AttachOptions { stdin: true, stdout: true, stderr: true, stream: true, ..AttachOptions::default() };
         let mut attachment = node.engine.attach(&id, all).await.unwrap();
         attachment.input.as_mut().unwrap().write_all(&[16, 17]).await.unwrap();
@@ -270,7 +270,7 @@ fn health_checks_decide() {
             retries: 2,
             ..HealthConfig::default()
         });
-        let id = node.run("h", config, no_network()).await;
+        let id = node.run("hh", config, no_network()).await;
         let status = || node.engine.get(&id).unwrap().state.health.unwrap();
         assert_eq!(status().status, HealthStatus::Starting);
         until("healthy", || status().status == HealthStatus::Healthy).await;
@@ -287,7 +287,7 @@ fn logs_are_tailed_followed_and_rotated() {
     on_node(|node| async move {
         let mut host = no_network();
         host.log_config.config = [("max-size", "2k"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let id = node.create("l", sh("for i in $(seq 200); do echo line $i; done; sleep 0.2; echo last"), host).await;
+        let id = node.create("ll", sh("for i in $(seq 200); do echo line $i; done; sleep 0.2; echo last"), host).await;
         let options = LogOptions { stdout: true, stderr: true, follow: true, ..LogOptions::default() };
         let mut followed = node.engine.logs(&id, options).await.unwrap();
         node.engine.start(&id).await.unwrap();
@@ -311,7 +311,7 @@ fn limits_are_set_updated_and_measured() {
         let mut host = no_network();
         host.resources.memory = 64 << 20;
         host.resources.pids_limit = Some(20);
-        let id = node.run("m", command(&["sleep", "1000"]), host).await;
+        let id = node.run("mm", command(&["sleep", "1000"]), host).await;
         let stats = node.engine.stats(&id).await.unwrap();
         assert_eq!((stats.memory.limit, stats.pids_limit), (64 << 20, Some(20)));
         assert!(stats.pids >= 1 && stats.cpu.total > 0 && stats.cpu.host > stats.cpu.total);
@@ -366,7 +366,7 @@ fn the_bridge_network_gives_an_address_and_names() {
         let spec = gantry_model::network::NetworkSpec { name: "side".into(), ..Default::default() };
         node.networks.create(spec).unwrap();
         node.engine.network_connect("side", &id, Default::default()).await.unwrap();
-        assert_eq!(node.exec(&id, "ip addr show eth1 | grep -c inet").await.1.trim(), "1");
+        assert_eq!(node.exec(&id, "ip addr show eth1 | grep -c 'inet '").await.1.trim(), "1");
         node.engine.network_disconnect("side", &id, false).await.unwrap();
         assert_eq!(node.engine.get(&id).unwrap().network.networks.len(), 1);
         node
@@ -380,7 +380,7 @@ fn runc_works_as_an_external_runtime() {
         host.runtime = "runc".to_owned();
         let (code, out, err) = node.output(sh("echo by runc; exit 2"), host.clone()).await;
         assert_eq!((code, out.as_str()), (2, "by runc\n"), "{err}");
-        let id = node.run("r", command(&["sleep", "1000"]), host).await;
+        let id = node.run("rr", command(&["sleep", "1000"]), host).await;
         assert_eq!(node.exec(&id, "echo inside").await, (0, "inside\n".into(), String::new()));
         node.engine.kill(&id, None).await.unwrap();
         assert_eq!(node.engine.get(&id).unwrap().state.exit_code, 137);
@@ -391,7 +391,7 @@ fn runc_works_as_an_external_runtime() {
 #[test]
 fn the_image_name_is_kept_and_users_of_it_are_known() {
     on_node(|node| async move {
-        let id = node.create("u", sh("true"), no_network()).await;
+        let id = node.create("uu", sh("true"), no_network()).await;
         let view = node.engine.get(&id).unwrap();
         assert_eq!(view.config.image, IMAGE);
         assert_eq!(node.engine.users_of_image(&view.image_id).len(), 1);

@@ -49,11 +49,11 @@ where
         unshare(Namespaces::NETWORK | Namespaces::MOUNT).expect("namespaces");
         rustix::mount::mount_change("/", rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC)
             .expect("private mounts");
+        let images = Store::open(path.join("images")).expect("image store");
+        make_image(&images, &path);
+        let networks = open_networks(&path);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
         runtime.block_on(async move {
-            let images = Store::open(path.join("images")).expect("image store");
-            make_image(&images, &path);
-            let networks = open_networks(&path);
             let engine = open_engine(&path, &monitor, &cgroup, &images, &networks).await;
             let node = Node { folder, cgroup, engine, images, networks };
             let node = test(node).await;
@@ -129,6 +129,14 @@ fn make_image(images: &Arc<Store>, folder: &Path) {
     std::fs::write(root.join("etc/group"), "root:x:0:\nalice:x:1000:\nextra:x:2000:alice\n").expect("write");
     std::fs::write(root.join("data/from-image"), "seed\n").expect("write");
     std::fs::write(root.join("not-executable"), "#!/bin/sh\n").expect("write");
+    // A debug build of gantry-runtime, which is the init of --init, is linked dynamically.
+    for library in ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libgcc_s.so.1"] {
+        let target = root.join(&library[1..]);
+        std::fs::create_dir_all(target.parent().expect("a parent")).expect("a folder");
+        if Path::new(library).exists() {
+            std::fs::copy(library, target).expect("copy a library");
+        }
+    }
     let config = RunConfig {
         env: Some(vec!["FROM_IMAGE=1".to_owned()]),
         cmd: Some(vec!["sh".to_owned()]),
