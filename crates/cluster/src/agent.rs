@@ -68,6 +68,7 @@ struct Shared {
     role: watch::Sender<Option<NodeRole>>,
     link: watch::Sender<Link>,
     reports: Arc<Reports>,
+    disk: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,6 +98,7 @@ impl Agent {
             role: watch::Sender::default(),
             link: watch::Sender::default(),
             reports: Arc::new(Reports::new(saved.map(|saved| saved.statuses).unwrap_or_default())),
+            disk: tokio::sync::Mutex::new(()),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config,
@@ -159,8 +161,9 @@ impl Agent {
             return Err(Error::internal("the leader answered something else than an attachment"));
         };
         let mut applied = self.shared.applied.subscribe();
-        let here = tokio::time::timeout(ATTACH, applied.wait_for(|tasks| tasks.contains(&task.id))).await;
-        if !matches!(here, Ok(Ok(_))) {
+        let arrived = async { applied.wait_for(|tasks| tasks.contains(&task.id)).await.is_ok() };
+        let here = tokio::time::timeout(ATTACH, arrived).await.unwrap_or(false);
+        if !here {
             self.detach(task.id.clone()).await.ok();
             return Err(Error::unavailable(format!(
                 "network {} was not made on this node in time: no orders of the leader arrived",

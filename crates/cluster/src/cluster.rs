@@ -50,7 +50,7 @@ impl Cluster {
         *self.shared.slot.write().unwrap_or_else(PoisonError::into_inner) = slot;
     }
 
-    fn node(&self) -> Result<Node> {
+    fn inside(&self) -> Result<Node> {
         match self.slot() {
             Slot::Inside(node) => Ok(node),
             Slot::Outside | Slot::Joining => Err(Error::not_in_swarm()),
@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     fn manager(&self) -> Result<Manager> {
-        self.node()?.manager().ok_or_else(Error::not_manager)
+        self.inside()?.manager().ok_or_else(Error::not_manager)
     }
 
     /// The whole state as this manager knows it; also while there is no leader. For filters and joins of the daemon.
@@ -109,5 +109,27 @@ impl Cluster {
             info.remote_managers = manager.store.members();
         }
         info
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{InitRequest, JoinRequest};
+    use crate::control::request::AttachRequest;
+    use gantry_model::network::NetworkSpec;
+
+    /// Compiles only if the daemon can hold these futures in its tasks.
+    #[allow(dead_code)]
+    fn futures_can_move_between_threads(cluster: &Cluster) {
+        fn send<T: Send>(_: T) {}
+        send(cluster.init(InitRequest::default()));
+        send(cluster.join(JoinRequest::default()));
+        send(cluster.leave(true));
+        send(cluster.shutdown());
+        send(cluster.attach_network(AttachRequest::default()));
+        send(cluster.create_network(NetworkSpec::default()));
+        send(cluster.service_logs("", crate::executor::LogOptions::default()));
+        send(cluster.services());
     }
 }

@@ -25,6 +25,7 @@ use crate::raft::store::Store;
 use crate::rpc::dial::{Callee, Dialer, LARGEST_MESSAGE};
 use crate::rpc::listen;
 use crate::rpc::status::{error_of, is_transport};
+use gantry_model::id::NodeId;
 use hub::Hub;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -195,6 +196,14 @@ impl Manager {
     /// Only one change of Raft's membership is under way at a time.
     pub async fn membership(&self) -> tokio::sync::OwnedMutexGuard<()> {
         Arc::clone(&self.membership).lock_owned().await
+    }
+
+    /// Whether a node was removed from the cluster, so that its certificate counts for nothing.
+    pub fn is_revoked(&self, node: &NodeId) -> bool {
+        let state = self.store.read();
+        state
+            .cluster()
+            .is_some_and(|record| record.secrets.other.contains_key(&crate::control::nodes::revocation(node)))
     }
 
     /// The refusal of a manager that does not lead.

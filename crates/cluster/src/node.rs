@@ -134,6 +134,7 @@ struct Shared {
     calls: LeaderCalls,
     agent: Agent,
     manager: RwLock<Option<Manager>>,
+    disk: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -177,6 +178,7 @@ impl Node {
             calls,
             agent,
             manager: RwLock::new(manager),
+            disk: tokio::sync::Mutex::new(()),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -188,6 +190,15 @@ impl Node {
     /// The settings as they are now.
     pub fn settings(&self) -> Settings {
         self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes the settings as they are now. One writer at a time, so that the newest are written last.
+    pub async fn save(&self) -> Result<()> {
+        let _writer = self.shared.disk.lock().await;
+        let (layout, settings) = (self.shared.layout.clone(), self.settings());
+        tokio::task::spawn_blocking(move || layout.save(&settings))
+            .await
+            .map_err(|e| Error::trouble("write the node's settings", &e))?
     }
 
     /// The agent.

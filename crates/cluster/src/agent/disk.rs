@@ -37,10 +37,13 @@ pub fn load(folder: &Path) -> Result<Option<Saved>> {
     serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::trouble(act(), &e))
 }
 
-/// Writes the file. Returns when it is durable.
-pub async fn save(folder: &Path, orders: Orders, statuses: BTreeMap<TaskId, TaskStatus>) -> Result<()> {
-    let folder = folder.to_owned();
-    let saved = Saved { format: 1, orders, statuses };
+/// Writes the newest orders and reports. Returns when they are durable. One writer at a time, so that the newest are written last.
+pub async fn save(agent: &Agent) -> Result<()> {
+    let shared = &agent.shared;
+    let _writer = shared.disk.lock().await;
+    let Some(orders) = shared.orders.borrow().clone() else { return Ok(()) };
+    let saved = Saved { format: 1, orders, statuses: shared.reports.all() };
+    let folder = shared.config.folder.clone();
     let written = tokio::task::spawn_blocking(move || {
         let bytes = serde_json::to_vec(&saved).map_err(|e| Error::trouble("write the agent's file", &e))?;
         files::make_folder(&folder)
@@ -60,8 +63,7 @@ pub async fn keep(agent: Agent) {
         }
         tokio::time::sleep(GROUP).await;
         changes.borrow_and_update();
-        let Some(orders) = agent.shared.orders.borrow().clone() else { continue };
-        if let Err(error) = save(&agent.shared.config.folder, orders, agent.shared.reports.all()).await {
+        if let Err(error) = save(&agent).await {
             tracing::error!(%error, "this node would start with old reports");
         }
     }

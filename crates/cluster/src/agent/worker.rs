@@ -65,9 +65,8 @@ pub async fn clear(config: &AgentConfig) {
 impl Worker {
     /// Makes the node agree; false if networks must be tried again.
     async fn follow(&mut self, orders: Orders) -> bool {
-        let shared = &self.agent.shared;
         // First on disk: a task that runs must be known after a crash.
-        if let Err(error) = disk::save(&shared.config.folder, orders.clone(), shared.reports.all()).await {
+        if let Err(error) = disk::save(&self.agent).await {
             tracing::error!(%error, "this node would start with old orders");
         }
         let done = self.networks(&orders).await;

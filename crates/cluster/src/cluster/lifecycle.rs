@@ -151,8 +151,9 @@ impl Cluster {
         let ingress =
             NetworkId::from_random(random().map_err(|e| Error::trouble("make the ingress network", &e))?);
         manager.store.propose(init::cluster_created(founding.record, first, ingress)).await?;
-        let (layout, settings) = (self.shared.layout.clone(), settings.clone());
-        blocking(move || layout.save(&settings)).await
+        node.save().await?;
+        // The user's next command finds a node that takes tasks.
+        wait_joined(node).await
     }
 
     /// Clears leftovers of an earlier life and writes the identity.
@@ -234,9 +235,8 @@ impl Cluster {
             managers: admission.managers,
         };
         self.begin(&settings, &admission.identity).await?;
-        let node = Node::start(self.shared.config.clone(), settings.clone(), admission.identity).await?;
-        let layout = self.shared.layout.clone();
-        blocking(move || layout.save(&settings)).await?;
+        let node = Node::start(self.shared.config.clone(), settings, admission.identity).await?;
+        node.save().await?;
         Ok(node)
     }
 

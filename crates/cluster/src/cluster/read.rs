@@ -29,7 +29,7 @@ impl Cluster {
 
     /// Managers are never locked.
     pub async fn unlock(&self, _key: &str) -> Result<()> {
-        self.node()?;
+        self.inside()?;
         Err(Error::precondition("swarm is not locked"))
     }
 
@@ -87,7 +87,7 @@ impl Cluster {
     }
 
     /// A node by id, name, host name or unique beginning of an id; `self` is this one.
-    pub async fn node_named(&self, reference: &str) -> Result<Node> {
+    pub async fn node(&self, reference: &str) -> Result<Node> {
         let manager = self.manager()?;
         let state = self.state()?;
         let reference = if reference == "self" { manager.store.id().as_str() } else { reference };

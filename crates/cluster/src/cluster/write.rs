@@ -60,13 +60,13 @@ impl Cluster {
 
     /// Changes what is wanted of a node: labels, availability, role.
     pub async fn update_node(&self, reference: &str, version: Version, spec: NodeSpec) -> Result<()> {
-        let id = self.node_named(reference).await?.id;
+        let id = self.node(reference).await?.id;
         self.write(Request::UpdateNode { id, version, spec }).await.map(drop)
     }
 
     /// Removes a node that is down from the list; forced, also one that is not.
     pub async fn remove_node(&self, reference: &str, force: bool) -> Result<()> {
-        let id = self.node_named(reference).await?.id;
+        let id = self.node(reference).await?.id;
         self.write(Request::RemoveNode { id, force }).await.map(drop)
     }
 
@@ -127,19 +127,19 @@ impl Cluster {
     /// Joins a container of this node to a cluster network; works on workers too. Returns after the executor has applied the overlay with
     /// it. Asked again for the same container and network, it answers the same place.
     pub async fn attach_network(&self, request: AttachRequest) -> Result<Attachment> {
-        let node = self.node()?;
+        let node = self.inside()?;
         let request = AttachRequest { node: node.settings().node_id, ..request };
         node.agent().attach(request).await
     }
 
     /// Takes a container out of a cluster network.
     pub async fn detach_network(&self, task: &TaskId) -> Result<()> {
-        self.node()?.agent().detach(task.clone()).await
+        self.inside()?.agent().detach(task.clone()).await
     }
 
     /// The attachments of this node's containers: task, network, container. For clearing up after containers that are gone.
     pub fn attachments(&self) -> Result<Vec<(TaskId, NetworkId, String)>> {
-        let tasks = self.node()?.agent().tasks();
+        let tasks = self.inside()?.agent().tasks();
         let attachments = tasks.into_iter().filter_map(|task| {
             let container = task.spec.network_attachment_spec?.container_id;
             let network = NetworkId::parse(&task.networks_attachments.first()?.network_id).ok()?;

@@ -7,7 +7,9 @@ use crate::manager::Manager;
 use gantry_model::id::NodeId;
 use gantry_model::node::{Node, NodeRole, NodeSpec};
 use gantry_model::service::Version;
-use gantry_planner::{Change, Object, ObjectRef, find, validate};
+use gantry_planner::{Change, ClusterRecord, Object, ObjectRef, find, time, validate};
+use jiff::Timestamp;
+use std::time::Duration;
 
 /// Changes what the operator wants of a node.
 ///
@@ -56,9 +58,32 @@ pub async fn remove(manager: &Manager, id: &NodeId, force: bool) -> Result<Reply
             )));
         }
         validate::node_remove(&node, force)?;
-        Ok((vec![Change::delete(ObjectRef::Node(node.id.clone()))], node.id.clone()))
+        let record = state.cluster().ok_or_else(Error::no_leader)?;
+        let changes = vec![
+            Change::delete(ObjectRef::Node(node.id.clone())),
+            Change::replace(Object::Cluster(Box::new(revoke(record, &node.id)))),
+        ];
+        Ok((changes, node.id.clone()))
     })
     .await?;
     manager.hub.dismiss(&removed);
     Ok(Reply::Done)
+}
+
+/// Name of the note that a node's certificate counts for nothing.
+pub fn revocation(node: &NodeId) -> String {
+    format!("revoked/{node}")
+}
+
+/// Notes a node as removed. Notes whose certificates have expired in any case are dropped.
+fn revoke(record: &ClusterRecord, node: &NodeId) -> ClusterRecord {
+    let mut record = record.clone();
+    let now = Timestamp::now();
+    let outdated = |until: &str| until.parse::<Timestamp>().is_ok_and(|until| until < now);
+    record.secrets.other.retain(|name, until| !name.starts_with("revoked/") || !outdated(until));
+    // Certificates live for 90 days, or as the specification says: twice that is beyond any that was signed before a change of it.
+    let spec = u64::try_from(record.cluster.spec.ca_config.node_cert_expiry).unwrap_or(0);
+    let life = Duration::from_nanos(spec).max(Duration::from_secs(90 * 24 * 3600)) * 2;
+    record.secrets.other.insert(revocation(node), time::text(time::after(now, life)));
+    record
 }

@@ -4,6 +4,7 @@ use super::{IdentityError, Subject, ca};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Key, certificate and CA of this node.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,7 +82,9 @@ pub fn make_folder(folder: &Path) -> Result<(), IdentityError> {
 
 /// Replaces a file atomically and durably; only root can read it.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
-    let temporary = path.with_extension("new");
+    // Two writers of one file must not share the temporary one.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let temporary = path.with_extension(format!("new{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)

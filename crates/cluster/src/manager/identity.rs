@@ -7,6 +7,7 @@ use crate::identity::{random, token};
 use crate::proto::identity_server::Identity;
 use crate::proto::{CertificateReply, IssueRequest, RenewRequest, RootReply, RootRequest};
 use crate::raft::store::ProposeError;
+use crate::rpc::listen::Caller;
 use crate::rpc::status::{self, status};
 use gantry_model::id::NodeId;
 use gantry_model::node::{Availability, Node, NodeRole, NodeSpec, NodeState, NodeStatus};
@@ -83,10 +84,11 @@ impl Identity for IdentityService {
         if !self.manager.store.leads() {
             return Err(self.manager.not_leading());
         }
+        let caller = request.extensions().get::<Caller>().map(|caller| caller.addr);
         let request = request.into_inner();
         let record = self.cluster()?;
         let role = token::role_of(&request.token, &record.secrets.join_tokens).ok_or_else(|| {
-            tracing::warn!("a node with an invalid join token was turned away");
+            tracing::warn!(?caller, "a node with an invalid join token was turned away");
             status(Error::denied("A valid join token is necessary to join this cluster"))
         })?;
         let availability = match request.availability.as_str() {

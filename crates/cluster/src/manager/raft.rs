@@ -1,4 +1,4 @@
-//! Raft's calls from other managers. A node that was removed or demoted is turned away although its certificate still says manager.
+//! Raft's calls from other managers. A node that was removed is turned away although its certificate still is good.
 
 use super::Manager;
 use crate::proto::Payload;
@@ -7,7 +7,6 @@ use crate::raft::machine::Snapshot;
 use crate::raft::network::SnapshotHead;
 use crate::rpc::status;
 use bytes::BytesMut;
-use gantry_model::node::NodeRole;
 use serde::Serialize;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,16 +24,12 @@ impl RaftService {
         Self { manager }
     }
 
-    /// The caller must be a manager by its certificate and, as far as this node knows the cluster, still be one.
+    /// The caller must be a manager by its certificate, and not have been removed from the cluster. That it still *is* a manager cannot be
+    /// asked of this node's state: it may lag behind, and would then refuse the very leader that could bring it up.
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let subject = status::manager(request)?;
-        let state = self.manager.store.read();
-        let known = state.nodes().len() > 0;
-        let manager = state.node(&subject.node_id).is_some_and(|node| node.spec.role == NodeRole::Manager);
-        let member = self.manager.store.members().iter().any(|member| member.node_id == subject.node_id);
-        if known && !manager && !member {
-            let text =
-                format!("Permission denied: node {} is no longer a manager of this swarm", subject.node_id);
+        if self.manager.is_revoked(&subject.node_id) {
+            let text = format!("Permission denied: node {} was removed from this swarm", subject.node_id);
             return Err(status::status(crate::error::Error::denied(text)));
         }
         Ok(())

@@ -57,6 +57,8 @@ async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -
         (NodeRole::Manager, None) => {
             let settings = node.settings();
             let shared = &node.shared;
+            // A log of an earlier time as manager belongs to a member that was removed.
+            wipe_raft(node).await?;
             let manager =
                 start_manager(&shared.config, &settings, &shared.credentials, &shared.dialer).await?;
             tracing::info!(node = %settings.node_id, "this node becomes a manager");
@@ -66,21 +68,24 @@ async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -
             tracing::info!(node = %manager.store.id(), "this node is no manager any more");
             node.set_manager(None);
             manager.shutdown().await;
-            let layout = node.shared.layout.clone();
-            tokio::task::spawn_blocking(move || layout.wipe_raft())
-                .await
-                .map_err(|e| Error::trouble("forget Raft", &e))??;
+            wipe_raft(node).await?;
         }
         _ => {}
     }
-    // A manager whose Raft has no members has been let in and not yet been added; a demoted one knows members and is not one of them.
-    if let Some(manager) = node.manager()
-        && manager.store.members().is_empty()
-        && wanted != Some(NodeRole::Worker)
-    {
+    // The leader's list of members comes with its orders. A manager that is not in it has been let in and not yet been added.
+    let settings = node.settings();
+    let listed = node.shared.calls.managers().iter().any(|manager| manager.node_id == settings.node_id);
+    if node.manager().is_some() && !listed && wanted != Some(NodeRole::Worker) {
         node.join_raft().await?;
     }
     remember(node).await
+}
+
+async fn wipe_raft(node: &Node) -> Result<()> {
+    let layout = node.shared.layout.clone();
+    tokio::task::spawn_blocking(move || layout.wipe_raft())
+        .await
+        .map_err(|e| Error::trouble("forget Raft", &e))?
 }
 
 /// A fresh key and certificate. The role in it is what the leader says.
@@ -120,11 +125,7 @@ async fn remember(node: &Node) -> Result<()> {
         let mut settings = node.shared.settings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let changed = settings.managers != managers;
         settings.managers = managers;
-        changed.then(|| settings.clone())
+        changed
     };
-    let Some(settings) = changed else { return Ok(()) };
-    let layout = node.shared.layout.clone();
-    tokio::task::spawn_blocking(move || layout.save(&settings))
-        .await
-        .map_err(|e| Error::trouble("remember the managers", &e))?
+    if changed { node.save().await } else { Ok(()) }
 }
