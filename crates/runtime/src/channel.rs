@@ -136,23 +136,21 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
 
 /// Receives bytes with at most one descriptor; no bytes at the end.
 pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    match receive_once(socket) {
+        // The other end was closed with something unread in it: the kernel tells that once, ahead of what the other end
+        // had sent before, which is still here.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive_once(socket),
+        other => other,
+    }
+}
+
+fn receive_once(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut bytes = vec![0_u8; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = retry(|| {
-        rustix::net::recvmsg(
-            socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-    });
-    let received = match received {
-        Ok(received) => received,
-        // The other end was closed with something unread in it.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok((Vec::new(), None)),
-        Err(error) => return Err(error),
-    };
+        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
     bytes.truncate(received.bytes);
     let mut fd = None;
     for message in control.drain() {
@@ -179,6 +177,16 @@ mod tests {
         drop(init);
         let Some(FromInit::Failed { exit_code, message }) = runtime.next().unwrap() else { panic!() };
         assert_eq!((exit_code, message.as_str()), (127, "m"));
+        assert!(runtime.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_although_the_speaker_did_not_listen() {
+        let (runtime, init) = Channel::pair().unwrap();
+        runtime.tell(ToInit::CgroupsReady).unwrap();
+        init.report(&FromInit::Failed { exit_code: 126, message: "last".into() }).unwrap();
+        drop(init);
+        assert!(matches!(runtime.next().unwrap(), Some(FromInit::Failed { exit_code: 126, .. })));
         assert!(runtime.next().unwrap().is_none());
     }
 
