@@ -9,13 +9,14 @@ pub mod expr;
 
 pub use expr::{Data, Expr, Rule, SetRef, Verdict};
 
-use crate::netlink::{CREATE, Error, Message, Socket};
+use crate::netlink::{CREATE, Error, Message, Socket, attributes, read_str, read_u32};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const GET_TABLE: u16 = SUBSYSTEM | 1;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
@@ -375,4 +376,42 @@ pub fn table_exists(socket: &mut Socket, family: Family, table: &str) -> Result<
         Err(error) if error.is_missing() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// A base chain that exists, of any table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseChain {
+    /// Table.
+    pub table: String,
+    /// Chain.
+    pub name: String,
+    /// Number of the address family (2: IPv4, 10: IPv6, 1: both).
+    pub family: u8,
+    /// Number of the hook, see [`Hook`].
+    pub hook: u32,
+    /// Whether it drops what no rule accepts.
+    pub drops: bool,
+}
+
+/// All base chains of the namespace, those of other programs too.
+pub fn base_chains(socket: &mut Socket) -> Result<Vec<BaseChain>, Error> {
+    let mut m = Message::new(GET_CHAIN, 0, "nf_tables: list chains");
+    m.put(&[0, 0, 0, 0]);
+    let mut chains = Vec::new();
+    socket.dump(m, |_, payload| {
+        let Some((header, attrs)) = payload.split_at_checked(4) else { return };
+        let find = |wanted| attributes(attrs).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let number = |value: &[u8]| u32::from_be(read_u32(value));
+        let Some(hook) = find(4).and_then(|hook| attributes(hook).find(|(kind, _)| *kind == 1)) else {
+            return;
+        };
+        chains.push(BaseChain {
+            table: find(1).map(read_str).unwrap_or_default(),
+            name: find(3).map(read_str).unwrap_or_default(),
+            family: header[0],
+            hook: number(hook.1),
+            drops: find(5).map(number) == Some(0),
+        });
+    })?;
+    Ok(chains)
 }

@@ -257,6 +257,7 @@ impl Networks {
             socket
                 .request(change(1, Change { up: Some(true), ..Change::default() }))
                 .map_err(kernel("lo"))?;
+            loosen_source_check()?;
             for (name, value) in sysctls {
                 sysctl::write(name, value)?;
             }
@@ -478,7 +479,7 @@ impl Networks {
 
     fn forget_addresses(&self, addresses: &[Ipv4Addr]) {
         if !addresses.is_empty() {
-            host::forget_connections(&self.host, addresses);
+            host::forget_connections(&self.host, addresses.to_vec());
         }
     }
 }
@@ -559,6 +560,15 @@ fn set_default_route(socket: &mut Socket, record: &SandboxRecord) -> Result<()> 
         return Ok(());
     };
     socket.request(Route::default_via(IpAddr::V4(gateway), link.index).add()).map_err(kernel("of a sandbox"))
+}
+
+/// In a container with several networks, requests of the mesh come from outside on one interface while the default route leads
+/// to another; a strict check, which a namespace inherits from the host's first one, would drop them.
+fn loosen_source_check() -> Result<()> {
+    if sysctl::read("net/ipv4/conf/all/rp_filter")? == "1" {
+        sysctl::write("net/ipv4/conf/all/rp_filter", "2")?;
+    }
+    Ok(())
 }
 
 fn release(inner: &mut Inner, endpoint: &Endpoint) {

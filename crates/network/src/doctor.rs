@@ -6,7 +6,7 @@ use gantry_linux::netlink::link::{Kind, NewLink, OuterFragments, Peer};
 use gantry_linux::netlink::{Error, Socket};
 use gantry_linux::netns::NetNs;
 use gantry_linux::nft::expr::Rule;
-use gantry_linux::nft::{ChainKind, Expr, Family, Hook, Transaction};
+use gantry_linux::nft::{self, ChainKind, Expr, Family, Hook, Transaction};
 use gantry_linux::sysctl;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -86,6 +86,7 @@ pub fn checks_of(scope: &Scope) -> Vec<Finding> {
     findings.push(forwarding());
     findings.push(rp_filter());
     findings.push(br_netfilter());
+    findings.push(host_firewall());
     findings.push(conntrack());
     findings.push(mtu(scope));
     findings.push(vxlan_port(scope));
@@ -294,6 +295,33 @@ fn br_netfilter() -> Finding {
             "br_netfilter",
             "bridged packets do not pass the packet filter; nothing of Gantry needs it",
         ),
+    }
+}
+
+/// Chains of other programs that drop forwarded IPv4 packets unless a rule of theirs accepts them: our own accept can't
+/// overrule that.
+pub(crate) fn dropping_chains(socket: &mut Socket) -> Result<Vec<String>, Error> {
+    let chains = nft::base_chains(socket)?;
+    let drops = |chain: &&nft::BaseChain| {
+        chain.drops && chain.hook == Hook::Forward as u32 && matches!(chain.family, 1 | 2)
+    };
+    Ok(chains.iter().filter(drops).map(|chain| format!("{} of table {}", chain.name, chain.table)).collect())
+}
+
+fn host_firewall() -> Finding {
+    let name = "host firewall";
+    match Socket::netfilter().and_then(|mut socket| dropping_chains(&mut socket)) {
+        Ok(chains) if chains.is_empty() => {
+            Finding::ok(name, "no other nftables chain drops forwarded packets by default")
+        }
+        Ok(chains) => Finding::bad(
+            name,
+            Level::Warn,
+            format!("forwarded packets are dropped by default in chain {}", chains.join(", ")),
+            "containers reach the outside, and are reached through published ports, only as far as the host's own rules accept it",
+            "accept forwarding from and to Gantry's links there (for example: iifname \"gantry0\" accept; ct status dnat accept; ct state established,related accept)",
+        ),
+        Err(error) => Finding::bad(name, Level::Warn, crate::chain(&error), "unknown", "run as root"),
     }
 }
 

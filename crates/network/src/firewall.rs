@@ -9,6 +9,7 @@
 //! | `raw` | prerouting, raw | keeps links of ours from reaching 127.0.0.0/8 (they have `route_localnet`) |
 //! | `mesh-mark` | prerouting, mangle | keeps strangers from mesh addresses; remembers the entry node of a connection; marks its replies |
 //! | `prerouting`, `output` | dstnat | published ports |
+//! | `input` | filter | refuses ports of the mesh that have no task |
 //! | `mesh-unmark` | forward, mangle | takes the mark off before VXLAN routes the outer packet by it |
 //! | `forward` | filter | isolation |
 //! | `postrouting` | srcnat | masquerade |
@@ -30,6 +31,9 @@ const PORTS_AT: &str = "ports-at";
 const LINKS: &str = "links";
 /// Upper half of the marks of mesh connections; the lower half is the index of the entry node.
 pub const MESH_MARK: u32 = 0x6779_0000;
+const TCP: u8 = 6;
+/// ICMP code of "port unreachable".
+const PORT_UNREACHABLE: u8 = 3;
 const MESH_MARK_MASK: u32 = 0xffff_0000;
 
 /// What the table depends on.
@@ -178,6 +182,7 @@ fn chains(t: &mut Transaction) {
     t.base_chain("mesh-mark", ChainKind::Filter, Hook::Prerouting, -150);
     t.base_chain("prerouting", ChainKind::Nat, Hook::Prerouting, -100);
     t.base_chain("output", ChainKind::Nat, Hook::Output, -100);
+    t.base_chain("input", ChainKind::Filter, Hook::Input, 0);
     t.base_chain("mesh-unmark", ChainKind::Filter, Hook::Forward, -150);
     t.base_chain("forward", ChainKind::Filter, Hook::Forward, 0);
     t.base_chain("postrouting", ChainKind::Nat, Hook::Postrouting, 100);
@@ -187,6 +192,7 @@ fn chains(t: &mut Transaction) {
         "mesh-mark",
         "prerouting",
         "output",
+        "input",
         "mesh-unmark",
         "forward",
         "postrouting",
@@ -243,6 +249,13 @@ fn is_mesh_mark(rule: Rule) -> Rule {
 
 fn nat(t: &mut Transaction, rules: &NodeRules) {
     if let Some(mesh) = &rules.mesh {
+        for port in &mesh.ports {
+            // What was translated never comes here. The socket that holds the port would accept the rest, and say nothing.
+            let rule = Rule::new().protocol(port.protocol).dport(port.published).ct_state(state::NEW);
+            let refuse =
+                if port.protocol == TCP { Expr::RejectTcp } else { Expr::Reject { code: PORT_UNREACHABLE } };
+            t.rule("input", &rule.with(refuse));
+        }
         t.rule("prerouting", &Rule::new().input(&mesh.link).with(goto("mesh-in")));
         for port in mesh.ports.iter().filter(|port| !port.local.is_empty()) {
             let rule = Rule::new().protocol(port.protocol).dport(port.published);

@@ -91,6 +91,11 @@ impl Host {
         f(&mut lock(&self.netfilter)).map_err(kernel("packet filter"))
     }
 
+    /// Opens one more netfilter socket, for work that takes long.
+    pub fn netfilter_socket(&self) -> Result<Socket> {
+        self.run(Socket::netfilter)?.map_err(kernel("of this node"))
+    }
+
     /// Writes the node's table. A table of another form, left by another version, is replaced as a whole.
     pub fn write_table(&self, rules: &NodeRules) -> Result<()> {
         self.netfilter(|socket| {
@@ -323,18 +328,25 @@ pub struct InterfaceSetup {
     pub loopback: bool,
 }
 
-/// Deletes connections to and from an address that was given back: the next owner must not get its packets. Only UDP, since
-/// TCP resets by itself.
-pub fn forget_connections(host: &Host, gone: &[Ipv4Addr]) {
-    let result = host.netfilter(|socket| {
+/// Deletes connections to and from addresses that were given back: the next owner must not get their packets. Only UDP, since
+/// TCP resets by itself. In the background, with a socket of its own: a host may have very many connections to look through.
+pub fn forget_connections(host: &Host, gone: Vec<Ipv4Addr>) {
+    let forget = move |mut socket: Socket| {
         socket.delete_connections(|e| {
             e.original.protocol == 17
                 && (gone.contains(&e.original.source)
                     || gone.contains(&e.original.destination)
                     || gone.contains(&e.reply.source))
         })
-    });
-    if let Err(error) = result {
-        tracing::debug!(%error, "old connections were not deleted");
+    };
+    match host.netfilter_socket() {
+        Ok(socket) => {
+            std::thread::spawn(move || {
+                if let Err(error) = forget(socket) {
+                    tracing::debug!(%error, "old connections were not deleted");
+                }
+            });
+        }
+        Err(error) => tracing::debug!(cause = crate::chain(&error), "old connections were not deleted"),
     }
 }

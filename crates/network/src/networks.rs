@@ -98,6 +98,7 @@ impl Networks {
             table: Mutex::default(),
         });
         networks.recover()?;
+        networks.warn_of_dropping_chains();
         networks.dns.watch(Arc::downgrade(&networks));
         crate::probe::start(Arc::downgrade(&networks));
         Ok(networks)
@@ -170,7 +171,7 @@ impl Networks {
         if let Some(state) = self.store.overlay()? {
             self.overlay.restore(state);
         }
-        if let Err(error) = self.apply_known() {
+        if let Err(error) = self.apply_known(None) {
             tracing::error!(
                 cause = crate::chain(&error),
                 "cluster networks are not whole; the next state is applied anew"
@@ -179,6 +180,18 @@ impl Networks {
         self.refresh_table()?;
         self.dns.start(self);
         Ok(())
+    }
+
+    /// The host's firewall is its own business, but a user should not have to search for why nothing is forwarded.
+    fn warn_of_dropping_chains(&self) {
+        match self.host.netfilter(crate::doctor::dropping_chains) {
+            Ok(chains) if chains.is_empty() => {}
+            Ok(chains) => tracing::warn!(
+                chains = chains.join(", "),
+                "the host's firewall drops forwarded packets by default; containers are reached only as far as its rules accept it"
+            ),
+            Err(error) => tracing::debug!(cause = crate::chain(&error), "the host's chains can't be listed"),
+        }
     }
 
     fn load_networks(&self) -> Result<()> {
@@ -276,7 +289,7 @@ impl Networks {
         let mut bridges: Vec<BridgeRules> =
             inner.networks.values().filter_map(|local| bridge_rules(&local.driver)).collect();
         bridges.extend(self.overlay.bridge_rules());
-        let ports = inner.sandboxes.values().flat_map(|record| port_rules(record)).collect();
+        let ports = inner.sandboxes.values().flat_map(port_rules).collect();
         NodeRules { bridges, ports, mesh: self.overlay.mesh_rules() }
     }
 }

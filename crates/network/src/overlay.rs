@@ -175,8 +175,8 @@ impl Networks {
     /// Makes this node agree with what the cluster says: tunnels, services, names, mesh. May be repeated; only differences are
     /// changed. What was told is kept, and applied again after a restart without any manager.
     pub fn apply_overlay(&self, state: OverlayState) -> Result<()> {
-        let changed = self.overlay.state().as_ref() != Some(&state);
-        if changed {
+        let old = self.overlay.state();
+        if old.as_ref() != Some(&state) {
             self.store.keep_overlay(&state)?;
         }
         {
@@ -185,17 +185,17 @@ impl Networks {
             // The uplink may have changed; it is looked at once for each state.
             known.underlay_mtu = None;
         }
-        self.apply_known()
+        self.apply_known(old.as_ref())
     }
 
     /// Leaves the cluster: all its networks, names and ports go from this node.
     pub fn leave_overlay(&self) -> Result<()> {
         self.store.forget_overlay()?;
-        self.overlay.lock().state = None;
-        self.apply_known()
+        let old = self.overlay.lock().state.take();
+        self.apply_known(old.as_ref())
     }
 
-    pub(crate) fn apply_known(&self) -> Result<()> {
+    pub(crate) fn apply_known(&self, old: Option<&OverlayState>) -> Result<()> {
         self.sync_overlay()?;
         self.refresh_table()?;
         let state = self.overlay.state();
@@ -216,7 +216,7 @@ impl Networks {
         }
         self.dns.set_cluster(state.as_ref().map(zones).unwrap_or_default());
         if let Some(state) = &state {
-            mesh::forget_stale(&self.host, state);
+            mesh::forget_stale(&self.host, old, state);
         }
         failure.map_or(Ok(()), Err)
     }

@@ -10,6 +10,7 @@ pub use paths::{Direction, PathReport, PathState};
 
 use crate::networks::Networks;
 use gantry_model::id::NodeId;
+use gantry_model::node::PathTrouble;
 use gantry_model::overlay::{MeshNode, OverlayState};
 use paths::{Paths, SMALL, ladder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -62,6 +63,18 @@ impl Networks {
     /// The paths to all other nodes, two for each, as probed within the last seconds.
     pub fn probe_reports(&self) -> Vec<PathReport> {
         self.probes.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Networks {
+    /// The paths that do not carry what they must, as node descriptions show them. A node that does not answer at all is not
+    /// among them: that it is down is known from its silence towards the managers.
+    pub fn path_trouble(&self) -> Vec<PathTrouble> {
+        let broken =
+            |report: &PathReport| matches!(report.state, PathState::Blocked | PathState::MtuTooSmall { .. });
+        let trouble =
+            |report: PathReport| PathTrouble { peer: report.peer.as_str().to_owned(), detail: report.detail };
+        self.probe_reports().into_iter().filter(broken).map(trouble).collect()
     }
 }
 

@@ -49,7 +49,16 @@ fn containers_of_one_network_reach_each_other_and_the_outside() {
 
 #[test]
 fn networks_are_isolated_from_each_other() {
-    let world = World::open(1);
+    isolation(&[("net/bridge/bridge-nf-call-iptables", "1")]);
+}
+
+#[test]
+fn networks_are_isolated_without_a_filter_in_bridges() {
+    isolation(&[("net/bridge/bridge-nf-call-iptables", "0")]);
+}
+
+fn isolation(settings: &[(&str, &str)]) {
+    let world = World::open_with(1, settings);
     let node = world.node(1);
     node.networks().create(network("one", "")).expect("create");
     node.networks().create(NetworkSpec { internal: true, ..network("inner", "") }).expect("create");
@@ -74,7 +83,16 @@ fn networks_are_isolated_from_each_other() {
 
 #[test]
 fn a_published_port_is_reached_from_everywhere() {
-    let world = World::open(1);
+    published_port(&[("net/bridge/bridge-nf-call-iptables", "1")]);
+}
+
+#[test]
+fn a_published_port_needs_no_filter_in_bridges_and_bears_strict_source_checks() {
+    published_port(&[("net/bridge/bridge-nf-call-iptables", "0"), ("net/ipv4/conf/all/rp_filter", "1")]);
+}
+
+fn published_port(settings: &[(&str, &str)]) {
+    let world = World::open_with(1, settings);
     let node = world.node(1);
     let mut wanted = spec(1, "web", "bridge");
     wanted.publish =
@@ -394,4 +412,71 @@ fn a_sandbox_is_made_quickly() {
     }
     println!("remove_sandbox: {:?} each", begun.elapsed() / count);
     assert!(each < Duration::from_millis(50), "{each:?}");
+}
+
+#[test]
+fn many_sandboxes_are_made_at_once() {
+    let world = World::open(1);
+    let node = world.node(1);
+    node.networks().create(network("app", "")).expect("create");
+    let addresses = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    std::thread::scope(|scope| {
+        for worker in 0..8 {
+            let addresses = &addresses;
+            scope.spawn(move || {
+                for n in 0..10 {
+                    let mut wanted = spec(1000 + worker * 100 + n, &format!("c{worker}-{n}"), "app");
+                    wanted.publish = vec![port(0, 80, Transport::Tcp)];
+                    let sandbox = node.networks().create_sandbox(wanted).expect("create");
+                    assert!(
+                        addresses.lock().expect("lock").insert(address(&sandbox)),
+                        "an address was given twice"
+                    );
+                    if n % 2 == 0 {
+                        node.networks().remove_sandbox(&sandbox.id).expect("remove");
+                    }
+                }
+            });
+        }
+    });
+    let left = node.networks().sandboxes();
+    assert_eq!(left.len(), 40);
+    assert_eq!(ruleset(&node.netns).matches("tcp . ").count(), 40);
+    let (a, b) = (
+        node.networks().sandbox(&left[0]).expect("known"),
+        node.networks().sandbox(&left[39]).expect("known"),
+    );
+    let _server = serve(&b.netns, 80, "b");
+    assert!(within(&a, || ask_tcp((address(&b), 80))).is_ok());
+}
+
+/// Whole table of a node with two networks and a port, as `nft` prints it.
+#[test]
+fn the_table_of_a_node_reads_as_documented() {
+    let world = World::open(1);
+    let node = world.node(1);
+    let mut inner = network("inner", "10.77.0.0/24");
+    inner.internal = true;
+    inner.options.insert("com.docker.network.bridge.name".into(), "inner0".into());
+    node.networks().create(inner).expect("create");
+    let mut wanted = spec(1, "web", "bridge");
+    wanted.publish = vec![port(8080, 80, Transport::Tcp)];
+    wanted.publish.push(PortSpec { host_ip: Some(Ipv4Addr::LOCALHOST), ..port(5353, 53, Transport::Udp) });
+    let web = address(&node.networks().create_sandbox(wanted).expect("create")).to_string();
+    let gateway = node.networks().inspect("bridge").expect("bridge").spec.ipam.config[0].subnet.clone();
+    let expected = include_str!("node_table.nft").replace("WEB", &web).replace("BRIDGE", &gateway);
+    // Networks come in the order of their random ids, so lines are compared without it.
+    let lines = |text: &str| {
+        let mut lines: Vec<String> =
+            text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(
+        lines(
+            &ruleset(&node.netns)
+                .replace("\"inner0\",\n\t\t\t     \"gantry0\"", "\"gantry0\",\n\t\t\t     \"inner0\"")
+        ),
+        lines(&expected)
+    );
 }

@@ -117,7 +117,12 @@ fn container(world: &World, node: usize, last: u8) -> Sandbox {
 
 /// Three nodes; containers 11, 12, 13 on nodes 1, 2, 3.
 fn three() -> (World, Cluster, Vec<Sandbox>) {
-    let world = World::open(3);
+    three_with(&[])
+}
+
+/// As [`three`], on nodes with these kernel settings.
+fn three_with(settings: &[(&str, &str)]) -> (World, Cluster, Vec<Sandbox>) {
+    let world = World::open_with(3, settings);
     let mut cluster = Cluster::new(3);
     cluster.members = [(11, 1), (12, 2), (13, 3)].into();
     cluster.apply(&world);
@@ -172,7 +177,16 @@ fn containers_on_different_nodes_reach_each_other() {
 
 #[test]
 fn a_virtual_address_spreads_and_keeps_the_client() {
-    let (world, mut cluster, c) = three();
+    virtual_address(&[]);
+}
+
+#[test]
+fn a_virtual_address_needs_no_filter_in_bridges() {
+    virtual_address(&[("net/bridge/bridge-nf-call-iptables", "0")]);
+}
+
+fn virtual_address(settings: &[(&str, &str)]) {
+    let (world, mut cluster, c) = three_with(settings);
     cluster.backends = vec![11, 12, 13];
     cluster.apply(&world);
     let servers: Vec<Server> =
@@ -246,7 +260,16 @@ fn a_container_that_moves_is_found_on_its_new_node() {
 
 #[test]
 fn every_node_answers_on_a_published_port_and_the_client_is_seen() {
-    let (world, mut cluster, c) = three();
+    mesh_answers(&[("net/bridge/bridge-nf-call-iptables", "1")]);
+}
+
+#[test]
+fn the_mesh_needs_no_filter_in_bridges_and_bears_strict_source_checks() {
+    mesh_answers(&[("net/bridge/bridge-nf-call-iptables", "0"), ("net/ipv4/conf/all/rp_filter", "1")]);
+}
+
+fn mesh_answers(settings: &[(&str, &str)]) {
+    let (world, mut cluster, c) = three_with(settings);
     // Tasks on nodes 2 and 3 only.
     cluster.backends = vec![12, 13];
     cluster.publish(&[Transport::Tcp, Transport::Udp]);
@@ -319,6 +342,13 @@ fn the_mesh_follows_its_tasks() {
     cluster.publish(&[Transport::Tcp, Transport::Udp]);
     cluster.apply(&world);
     assert_eq!(ask(), format!("c13 {CLIENT}"), "the same UDP socket now reaches the other task");
+    cluster.backends.clear();
+    cluster.publish(&[Transport::Tcp, Transport::Udp]);
+    cluster.apply(&world);
+    let error = inside(&world.client, || ask_tcp((node_address(1), 8080))).expect_err("no task");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "refused at once: {error}");
+    let error = inside(&world.client, || ask_udp((node_address(1), 8080))).expect_err("no task");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "refused at once: {error}");
     cluster.ports.clear();
     cluster.apply(&world);
     assert!(inside(&world.client, || ask_tcp((node_address(1), 8080))).is_err());

@@ -79,6 +79,8 @@ fn a_blocked_and_a_narrow_path_are_named() {
         Some(PathState::Ok),
         "other nodes are not accused"
     );
+    let trouble = world.node(1).networks().path_trouble();
+    assert_eq!(trouble.iter().map(|t| t.peer.as_str()).collect::<Vec<_>>(), ["node2"]);
     nft(&world, 2, "delete table ip block");
     reach(&world, 1, 2, Direction::Outgoing, |state| state == PathState::Ok);
 

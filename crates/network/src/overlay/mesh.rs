@@ -12,6 +12,7 @@ use super::{MESH_LINK, host_address};
 use crate::error::Result;
 use crate::firewall::{MESH_MARK, MeshPortRules, MeshRules};
 use crate::host::{self, Host};
+use gantry_linux::conntrack::Entry;
 use gantry_linux::netlink::route::{LOCAL, MAIN, Route, Rule};
 use gantry_model::overlay::{IngressPort, MeshNode, OverlayState};
 use std::collections::BTreeSet;
@@ -130,28 +131,69 @@ fn routes(mesh: &Mesh, link: u32) -> BTreeSet<Route> {
     routes
 }
 
+/// Whether a task went, in comparison with before. Unknown before counts as yes.
+fn loses(old: Option<&MeshRules>, new: &MeshRules) -> bool {
+    let Some(old) = old else { return !new.ports.is_empty() };
+    old.ports.iter().any(|was| {
+        let now = new.ports.iter().find(|now| now.published == was.published && now.protocol == was.protocol);
+        now.is_none_or(|now| {
+            was.entry.iter().any(|target| !now.entry.contains(target))
+                || was.local.iter().any(|target| !now.local.contains(target))
+        })
+    })
+}
+
 /// Deletes connections of the mesh that lead to tasks which are no more: UDP would stay with them, TCP would hang.
-pub fn forget_stale(host: &Host, state: &OverlayState) {
+pub fn forget_stale(host: &Host, old: Option<&OverlayState>, state: &OverlayState) {
     let Some(rules) = rules(state) else { return };
-    if rules.ports.is_empty() {
+    let old = old.and_then(self::rules);
+    if !loses(old.as_ref(), &rules) {
         return;
     }
     let entries: BTreeSet<Ipv4Addr> = rules.entries.iter().map(|(address, _)| *address).collect();
-    let result = host.netfilter(|socket| {
-        socket.delete_connections(|entry| {
-            let (to, protocol) = (entry.original.destination_port, entry.original.protocol);
-            let Some(port) =
-                rules.ports.iter().find(|port| port.published == to && port.protocol == protocol)
-            else {
-                return false;
-            };
-            let answers = (entry.reply.source, entry.reply.source_port);
-            let translated = answers.0 != entry.original.destination;
-            let valid = if entries.contains(&entry.original.destination) { &port.local } else { &port.entry };
-            translated && !valid.contains(&answers)
-        })
+    let is_stale = |entry: &Entry| {
+        let (to, protocol) = (entry.original.destination_port, entry.original.protocol);
+        let find = |rules: &'_ MeshRules| {
+            rules.ports.iter().find(|port| port.published == to && port.protocol == protocol).cloned()
+        };
+        let answers = (entry.reply.source, entry.reply.source_port);
+        if answers.0 == entry.original.destination {
+            return false;
+        }
+        match find(&rules) {
+            Some(port) if entries.contains(&entry.original.destination) => !port.local.contains(&answers),
+            Some(port) => !port.entry.contains(&answers),
+            // A port that is published no more: what led to its tasks.
+            None => old
+                .as_ref()
+                .and_then(find)
+                .is_some_and(|port| port.entry.contains(&answers) || port.local.contains(&answers)),
+        }
+    };
+    let result = host.netfilter_socket().and_then(|mut socket| {
+        socket.delete_connections(is_stale).map_err(crate::error::kernel("connections of the mesh"))
     });
     if let Err(error) = result {
-        tracing::debug!(%error, "connections to tasks that are gone were not deleted");
+        tracing::debug!(cause = crate::chain(&error), "connections to tasks that are gone were not deleted");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules_of(entry: &[u8]) -> MeshRules {
+        let targets: Vec<_> = entry.iter().map(|last| (Ipv4Addr::new(198, 18, 2, *last), 80)).collect();
+        let port = MeshPortRules { protocol: 6, published: 80, entry: targets, local: vec![] };
+        MeshRules { link: MESH_LINK.into(), entries: vec![], ports: vec![port] }
+    }
+
+    #[test]
+    fn connections_are_looked_through_only_when_a_task_went() {
+        assert!(loses(None, &rules_of(&[1])));
+        assert!(!loses(Some(&rules_of(&[1])), &rules_of(&[1, 2])));
+        assert!(loses(Some(&rules_of(&[1, 2])), &rules_of(&[2])));
+        let nothing = MeshRules { ports: vec![], ..rules_of(&[]) };
+        assert!(loses(Some(&rules_of(&[1])), &nothing));
     }
 }

@@ -114,17 +114,17 @@ impl Names {
     fn in_network(&self, network: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
         let cluster = self.cluster.get(network).and_then(|zone| zone.names.get(name));
         let local = self.local.get(network).and_then(|names| names.get(name));
-        if cluster.is_none() && local.is_none() {
-            return None;
-        }
-        let mut all = cluster.cloned().unwrap_or_default();
-        // A container of this node is known here before the cluster tells about it.
-        for address in local.into_iter().flat_map(BTreeMap::values) {
-            if !all.contains(address) {
-                all.push(*address);
+        // What the cluster says of a name is all of it: a service's virtual address must not be mixed with the addresses of its
+        // containers here. A container of this node is known here before the cluster tells about it.
+        match (cluster, local) {
+            (Some(cluster), _) => Some(cluster.clone()),
+            (None, Some(local)) => {
+                let mut all: Vec<Ipv4Addr> = local.values().copied().collect();
+                all.dedup();
+                Some(all)
             }
+            (None, None) => None,
         }
-        Some(all)
     }
 
     /// The name of an address in one of a sandbox's networks.
@@ -198,5 +198,16 @@ mod tests {
         let zone = Zone { names: [("tasks.web".to_owned(), vec![])].into(), reverse: BTreeMap::new() };
         names.set_cluster([("n1".to_owned(), zone)].into());
         assert_eq!(names.lookup("a", "tasks.web"), Lookup::Addresses(vec![]));
+    }
+
+    #[test]
+    fn a_service_goes_before_the_alias_of_a_container_here() {
+        let mut names = Names::default();
+        names.add(sandbox("a", "n1", 2, &["c1", "web"]));
+        let vip = Ipv4Addr::new(10, 0, 0, 100);
+        let zone = Zone { names: [("web".to_owned(), vec![vip])].into(), reverse: BTreeMap::new() };
+        names.set_cluster([("n1".to_owned(), zone)].into());
+        assert_eq!(names.lookup("a", "web"), Lookup::Addresses(vec![vip]));
+        assert_eq!(addresses(names.lookup("a", "c1")), [2]);
     }
 }

@@ -99,6 +99,18 @@ impl World {
         world
     }
 
+    /// As [`World::open`], on nodes with these kernel settings.
+    pub fn open_with(count: usize, settings: &[(&str, &str)]) -> Self {
+        let mut world = Self::new(count);
+        for node in &mut world.nodes {
+            for (name, value) in settings {
+                inside(&node.netns, || gantry_linux::sysctl::write(name, value)).expect("write a setting");
+            }
+            node.open();
+        }
+        world
+    }
+
     pub fn node(&self, n: usize) -> &Node {
         &self.nodes[n - 1]
     }
