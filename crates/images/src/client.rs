@@ -61,9 +61,11 @@ pub enum ClientError {
     },
     /// The registry wants (other) credentials.
     #[error(
-        "pull access denied for {repository}, repository does not exist or may require 'docker login': {message}"
+        "{access} access denied for {repository}, repository does not exist or may require 'docker login': {message}"
     )]
     Denied {
+        /// What was wanted: `pull` or `push`.
+        access: &'static str,
         /// The repository as the user writes it.
         repository: String,
         /// What the registry said.
@@ -196,7 +198,7 @@ impl Client {
         let base = format!("{}://{host}", if plain { "http" } else { "https" });
         let actions = if access == Access::Push { "pull,push" } else { "pull" };
         let scope = format!("repository:{}:{actions}", reference.path());
-        let authorizer = Authorizer::new(auth, scope, !plain);
+        let authorizer = Authorizer::new(auth, scope, access, !plain);
         Ok(Client { transport: Transport::new(host)?, authorizer, base, reference: reference.clone() })
     }
 
@@ -264,9 +266,11 @@ impl Client {
         let status = answer.status();
         let message = error_message(answer).await.unwrap_or_else(|| status.to_string());
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                ClientError::Denied { repository: self.repository(), message }
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied {
+                access: self.authorizer.access(),
+                repository: self.repository(),
+                message,
+            },
             StatusCode::NOT_FOUND if request.url.contains("/manifests/") => {
                 ClientError::NotFound { reference: self.reference.familiar(), message }
             }

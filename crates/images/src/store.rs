@@ -194,7 +194,24 @@ impl Store {
             }
             Ok::<_, Error>((changes, ()))
         })?;
-        self.discard_unknown()
+        self.discard_unknown()?;
+        self.restore_containers()
+    }
+
+    /// A power loss may take the young folders of a container whose record is durable: it gets empty ones, so that it
+    /// can be started, and removed, like any other.
+    fn restore_containers(&self) -> Result<()> {
+        for id in self.catalog.read().containers.keys() {
+            for name in ["upper", "work"] {
+                let path = self.container_folder(id).join(name);
+                if !path.is_dir() {
+                    tracing::warn!(container = %id, name, "a container's folder was lost and is made anew");
+                    fs::create_dir_all(&path).map_err(Error::io("create folder", &path))?;
+                    set_plain_mode(&path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Why an image can't be used any more, if so. A layer that lost its folder is unpacked again from its blob.

@@ -390,6 +390,10 @@ fn what_a_killed_process_left_is_swept_and_lost_layers_come_back() {
     let store = Store::open(dir.path()).expect("reopen");
     assert!(store.list().is_empty());
     assert!(store.rootfs(container(3).as_str()).is_ok(), "its containers stay");
+    drop(store);
+    std::fs::remove_dir_all(&rootfs.upper).expect("lose");
+    drop(Store::open(dir.path()).expect("reopen"));
+    assert!(rootfs.upper.is_dir(), "a container's lost folder is made anew");
 }
 
 #[test]

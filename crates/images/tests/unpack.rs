@@ -267,3 +267,62 @@ fn long_and_foreign_names_arrive_whole() {
     take(&Archive::new().pax(&[("path", name)]).file("x", b"").done(), dir.path()).expect("unpack");
     assert!(dir.path().join(std::ffi::OsStr::from_bytes(name)).exists());
 }
+
+/// A pseudo-random number, the same ones in every run.
+fn next(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    usize::try_from(*state >> 16).expect("64 bits")
+}
+
+#[test]
+fn damaged_archives_never_panic_nor_reach_outside() {
+    let records: [(&str, &[u8]); 3] =
+        [("GNU.sparse.map", b"0,2,10,3"), ("GNU.sparse.size", b"20"), ("GNU.sparse.name", b"../secret")];
+    let archive = Archive::new()
+        .folder("a")
+        .file("a/file", &[b'x'; 700])
+        .symlink("a/up", "../..")
+        .hardlink("a/hard", "a/file")
+        .pax(&[("path", b"a/long"), ("SCHILY.xattr.user.a", b"b")])
+        .file("short", b"content")
+        .pax(&records)
+        .file("p", b"abcde")
+        .file("a/.wh.file", b"")
+        .node("fifo", EntryType::Fifo, 0, 0)
+        .done();
+    let limits = Limits { entries: 100, bytes: 1 << 20, ..Limits::default() };
+    let dir = scratch();
+    std::fs::write(dir.path().join("secret"), "secret").expect("secret");
+    let mut state = 0x1234_5678_9abc_def1;
+    for round in 0..600 {
+        let root = dir.path().join("root");
+        std::fs::create_dir(&root).expect("root");
+        let mut damaged = archive.clone();
+        for _ in 0..1 + next(&mut state) % 4 {
+            let at = next(&mut state) % damaged.len();
+            damaged[at] = *b"/.0719:\xff\0Sx5"
+                .get(next(&mut state) % 14)
+                .unwrap_or(&u8::try_from(next(&mut state) % 256).expect("byte"));
+        }
+        if round % 2 == 0 {
+            repair_checksums(&mut damaged);
+        }
+        // Whether it is taken or refused is the archive's luck; where it writes is not.
+        let _ = take_within(&damaged, &root, &limits);
+        assert_eq!(std::fs::read(dir.path().join("secret")).expect("secret"), b"secret");
+        assert_eq!(std::fs::metadata(dir.path().join("secret")).expect("secret").nlink(), 1);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 2);
+        std::fs::remove_dir_all(&root).expect("remove");
+    }
+}
+
+/// Makes damaged headers acceptable again, so that the damage gets past the first check.
+fn repair_checksums(archive: &mut [u8]) {
+    for block in archive.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+}

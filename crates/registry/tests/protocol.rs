@@ -176,3 +176,31 @@ async fn a_deleted_manifest_takes_its_tags_and_later_its_blobs_along() {
     assert_eq!(done.blobs, 3);
     assert!(!server.has_blob("a", &Digest::of(b"layer")).await);
 }
+
+#[tokio::test]
+async fn manifests_without_a_tag_go_only_if_that_is_wanted() {
+    let collect = |server: &Server| {
+        let registry = std::sync::Arc::clone(&server.registry);
+        let collect = move || registry.collect(std::time::Duration::from_secs(60)).expect("collect");
+        tokio::task::spawn_blocking(collect)
+    };
+    // The same tag is pushed twice: the first manifest has no tag any more.
+    async fn push_twice(server: &Server) -> Digest {
+        let first = pushed(server, "a", "1").await;
+        let (config, layer) = (Digest::of(b"{}"), Digest::of(b"layer"));
+        let text = manifest(&config, &layer, json!({"annotations": {"second": "1"}}));
+        let headers = [("Content-Type", OCI_MANIFEST)];
+        assert_eq!(server.send("PUT", "/v2/a/manifests/1", &headers, &text).await.status, 201);
+        first
+    }
+    let kept = Server::start().await;
+    let digest = push_twice(&kept).await;
+    assert_eq!(collect(&kept).await.expect("task").manifests, 0);
+    assert_eq!(kept.send("GET", &format!("/v2/a/manifests/{digest}"), &[], b"").await.status, 200);
+    let untagged_grace = Some(std::time::Duration::ZERO);
+    let strict = Server::start_with(gantry_registry::Options { untagged_grace, ..Default::default() }).await;
+    let digest = push_twice(&strict).await;
+    assert_eq!(collect(&strict).await.expect("task").manifests, 1);
+    assert_eq!(strict.send("GET", &format!("/v2/a/manifests/{digest}"), &[], b"").await.status, 404);
+    assert_eq!(strict.send("GET", "/v2/a/manifests/1", &[], b"").await.status, 200);
+}

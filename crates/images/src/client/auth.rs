@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::transport::{Transport, Upload};
-use super::{ClientError, Result, error_message, read_limited, shown};
+use super::{Access, ClientError, Result, error_message, read_limited, shown};
 use crate::store::lock;
 
 /// Credentials as Docker's clients send them (`X-Registry-Auth`) and as they stand in docker's config.json.
@@ -147,6 +147,7 @@ fn parameters(text: &str) -> Vec<(String, String)> {
 #[derive(Debug)]
 pub(super) struct Authorizer {
     auth: RegistryAuth,
+    access: Access,
     /// Whether the registry is spoken to over TLS; then the token server must be, too.
     tls: bool,
     state: Mutex<State>,
@@ -171,12 +172,20 @@ struct TokenAnswer {
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Authorizer {
-    pub fn new(auth: Option<RegistryAuth>, scope: String, tls: bool) -> Authorizer {
+    pub fn new(auth: Option<RegistryAuth>, scope: String, access: Access, tls: bool) -> Authorizer {
         let auth = auth.unwrap_or_default();
         let token = Some(&auth.registry_token).filter(|token| !token.is_empty());
         let header = token.and_then(|token| secret(&format!("Bearer {token}")));
         let state = State { header, scopes: BTreeSet::from([scope]), refresh_token: None };
-        Authorizer { auth, tls, state: Mutex::new(state) }
+        Authorizer { auth, access, tls, state: Mutex::new(state) }
+    }
+
+    /// What the client is for, in a word.
+    pub fn access(&self) -> &'static str {
+        match self.access {
+            Access::Pull => "pull",
+            Access::Push => "push",
+        }
     }
 
     pub fn header(&self) -> Option<HeaderValue> {
@@ -235,7 +244,9 @@ impl Authorizer {
             let message =
                 error_message(answer).await.unwrap_or_else(|| format!("token server answered {status}"));
             return Err(match status.is_client_error() {
-                true => ClientError::Denied { repository: self.shown_scope(), message },
+                true => {
+                    ClientError::Denied { access: self.access(), repository: self.shown_scope(), message }
+                }
                 false => ClientError::Status { method: Method::GET, url: shown(realm), status, message },
             });
         }
