@@ -44,6 +44,9 @@ impl Default for Options {
     }
 }
 
+/// How long answers under way may take when the registry stops.
+pub const FAREWELL: Duration = Duration::from_secs(5);
+
 /// A registry over one folder.
 #[derive(Debug)]
 pub struct Registry {
@@ -76,7 +79,8 @@ impl Registry {
         http::router(Arc::clone(self))
     }
 
-    /// Serves on a listener, and collects garbage by the timer, until `stop` is cancelled; answers under way are ended.
+    /// Serves on a listener, and collects garbage by the timer, until `stop` is cancelled. Answers under way then have
+    /// [`FAREWELL`] to come to their end.
     pub async fn serve(
         self: &Arc<Self>,
         listener: TcpListener,

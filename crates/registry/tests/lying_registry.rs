@@ -147,6 +147,55 @@ async fn a_broken_connection_is_resumed() {
     assert_eq!(liar.requests.load(Ordering::SeqCst), 4);
 }
 
+/// Puts an index over the honest image, for these platforms; all entries lead to the same manifest.
+fn behind_index(mut made: Made, platforms: &[(&str, &str)]) -> Made {
+    let top = "/v2/app/manifests/latest".to_owned();
+    let (media_type, manifest) = made.liar.files.remove(&top).expect("manifest");
+    let digest = Digest::of(&manifest);
+    let entries: Vec<_> = platforms
+        .iter()
+        .map(|(os, architecture)| {
+            json!({"mediaType": media_type, "digest": digest, "size": manifest.len(),
+                "platform": {"os": os, "architecture": architecture}})
+        })
+        .collect();
+    made.liar.files.insert(format!("/v2/app/manifests/{digest}"), (media_type, manifest));
+    let index = json!({"schemaVersion": 2, "manifests": entries}).to_string().into_bytes();
+    made.liar
+        .files
+        .insert(top, ("application/vnd.docker.distribution.manifest.list.v2+json".to_owned(), index));
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_leads_to_the_platforms_manifest() {
+    let host = gantry_model::platform::Platform::host();
+    let made = behind_index(
+        made(|_, _| {}),
+        &[("linux", "mips64le"), ("linux", &host.architecture), ("unknown", "unknown")],
+    );
+    let index = Digest::of(&made.liar.files["/v2/app/manifests/latest"].1);
+    let (_, address) = serve(made.liar).await;
+    let (_dir, store) = store();
+    let name = reference(address);
+    let remote = store.remote(&name, None, &Default::default()).await.expect("remote");
+    let shown: Vec<String> = remote.platforms.iter().map(ToString::to_string).collect();
+    assert_eq!((remote.digest, shown), (index, vec!["linux/mips64le".to_owned(), host.to_string()]));
+    let pulled = pull(&store, &name).await.expect("pull");
+    assert_eq!(pulled.digest, index);
+    let pinned = name.with_digest(index).to_string().replace("/app@", "/app:latest@");
+    assert_eq!(store.resolve(&pinned).expect("by tag and digest"), pulled.image);
+    store.collect().expect("collect");
+    assert!(store.content().has(&index), "the index stays as long as its name");
+    let wanted = gantry_model::platform::Platform::parse("linux/s390x").expect("platform");
+    let options = PullOptions { platform: Some(wanted), ..PullOptions::default() };
+    let error = store.pull(&name, &options, Arc::new(())).await.expect_err("no such platform").to_string();
+    assert!(
+        error.contains("no matching manifest for linux/s390x") && error.contains("linux/mips64le, linux/"),
+        "{error}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lies_about_layers_are_refused() {
     let mut other = made(|_, _| {});
