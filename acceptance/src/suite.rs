@@ -22,6 +22,8 @@ pub fn run<C>(title: &str, make: impl FnOnce() -> C, cases: &[Case<C>]) -> ExitC
     if chosen.is_empty() {
         return ExitCode::SUCCESS;
     }
+    // The message of a failed assertion says what is wrong; where the runner called it does not.
+    std::panic::set_hook(Box::new(|info| eprintln!("  {info}")));
     let Ok(context) = catch_unwind(AssertUnwindSafe(make)) else {
         println!("test {title} ... FAILED to bring up its nodes");
         println!("\n0 passed, {} failed", chosen.len());

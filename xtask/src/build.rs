@@ -32,10 +32,8 @@ impl Profile {
 
 /// Where the executables are.
 pub struct Built {
-    /// Folder of the dynamically linked ones.
+    /// The folder that holds all of them.
     pub folder: PathBuf,
-    /// Folder of the static ones.
-    pub static_folder: PathBuf,
 }
 
 impl Built {
@@ -43,29 +41,29 @@ impl Built {
     pub fn export(&self, command: &mut Command) {
         command
             .env("GANTRY", self.folder.join("gantry"))
-            .env("GANTRY_RUNTIME", self.static_folder.join("gantry-runtime"))
-            .env("GANTRY_SAMPLE_SERVER", self.static_folder.join("sample-server"));
+            .env("GANTRY_RUNTIME", self.folder.join("gantry-runtime"))
+            .env("GANTRY_SAMPLE_SERVER", self.folder.join("sample-server"));
     }
 }
 
 /// Builds everything; the static executables first, because they are small and fail early.
 pub fn all(profile: Profile) -> Result<Built, String> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let built = Built {
-        folder: target.join(profile.folder()),
-        static_folder: target.join("static").join(TARGET).join(profile.folder()),
-    };
+    let folder = target.join(profile.folder());
+    let static_folder = target.join("static").join(TARGET).join(profile.folder());
+    let built = Built { folder: target.join("dist").join(profile.folder()) };
     let release: &[&str] = if profile == Profile::Release { &["--release"] } else { &[] };
     static_executables(&target, release)?;
     run(cargo().args(["build", "--package", "gantry", "--package", "acceptance", "--bins"]).args(release))?;
-    // The daemon looks for gantry-runtime beside itself; a link, so that a rebuild of either is seen.
-    let beside = built.folder.join("gantry-runtime");
-    let source = built.static_folder.join("gantry-runtime");
-    if std::fs::symlink_metadata(&beside).is_ok() {
-        std::fs::remove_file(&beside).map_err(|e| format!("remove {}: {e}", beside.display()))?;
+    // Together in a folder of their own: the daemon looks for gantry-runtime beside itself, and cargo puts a dynamically linked one
+    // of that name beside its own gantry.
+    std::fs::create_dir_all(&built.folder).map_err(|e| format!("make {}: {e}", built.folder.display()))?;
+    for name in ["gantry-runtime", "sample-server"] {
+        place(&static_folder.join(name), &built.folder.join(name))?;
     }
-    std::fs::copy(&source, &beside)
-        .map_err(|e| format!("copy {} to {}: {e}", source.display(), beside.display()))?;
+    for name in ["gantry", "gantry-demo", "gantry-bench"] {
+        place(&folder.join(name), &built.folder.join(name))?;
+    }
     Ok(built)
 }
 
@@ -78,4 +76,12 @@ fn static_executables(target: &std::path::Path, release: &[&str]) -> Outcome {
         .args(release)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     run(&mut command)
+}
+
+/// Puts a copy of an executable in its place by a rename: one that runs cannot be written over.
+fn place(from: &std::path::Path, to: &std::path::Path) -> Outcome {
+    let new = to.with_extension("new");
+    std::fs::copy(from, &new)
+        .and_then(|_| std::fs::rename(&new, to))
+        .map_err(|e| format!("copy {} to {}: {e}", from.display(), to.display()))
 }

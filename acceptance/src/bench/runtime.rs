@@ -102,7 +102,7 @@ fn make_bundle(bundle: &Path) -> Result<(), String> {
 
 /// A deny list of the size that matters: the cost is in loading and walking the filter, not in its verdicts.
 fn seccomp() -> serde_json::Value {
-    let names = [
+    let names: &[&str] = &[
         "acct",
         "add_key",
         "bpf",

@@ -1,6 +1,6 @@
 //! Paths between nodes that fail: named within seconds, and nothing stays stale when they heal.
 
-use acceptance::cluster::{SOON, image, running, values};
+use acceptance::cluster::{image, running, values};
 use acceptance::nodes::Nodes;
 use acceptance::suite::Case;
 use acceptance::wait;

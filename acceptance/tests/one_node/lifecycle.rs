@@ -41,7 +41,7 @@ fn run_prints_output_and_passes_the_exit_code(nodes: &Nodes) {
     let docker = nodes.docker(1);
     let answer = docker.try_run(["run", "--rm", IMAGE, "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((answer.code, answer.out.as_str(), answer.err.as_str()), (7, "out\n", "err\n"));
-    let killed = docker.try_run(["run", "--rm", IMAGE, "sh", "-c", "kill -9 $$"]);
+    let killed = docker.try_run(["run", "--rm", IMAGE, "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]);
     assert_eq!(killed.code, 137, "{}", killed.err);
     let missing = docker.try_run(["run", "--rm", IMAGE, "no-such-program"]);
     assert_eq!(missing.code, 127, "{}", missing.err);
@@ -215,7 +215,6 @@ fn health_checks_change_the_health(nodes: &Nodes) {
 
 fn events_tell_a_containers_life(nodes: &Nodes) {
     let docker = nodes.docker(1);
-    let since = docker.ok_args(&["info", "--format", "{{.SystemTime}}"]);
     docker.ok(&format!("run --rm --name eventful {IMAGE} true"));
     let line = [
         "events",

@@ -2,7 +2,7 @@
 
 use acceptance::nodes::{IMAGE, Nodes};
 use acceptance::suite::Case;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 /// The cases.
@@ -20,7 +20,9 @@ fn typed(nodes: &Nodes, line: &str, input: &[u8]) -> (i32, String) {
         .chain(command.get_args())
         .map(|w| format!("'{}'", w.to_string_lossy()))
         .collect();
-    let mut script = Command::new("script");
+    // An end for a terminal that nobody leaves.
+    let mut script = Command::new("timeout");
+    script.args(["20", "script"]);
     for (key, value) in command.get_envs() {
         match value {
             Some(value) => script.env(key, value),
@@ -35,10 +37,21 @@ fn typed(nodes: &Nodes, line: &str, input: &[u8]) -> (i32, String) {
         .spawn()
         .unwrap_or_else(|e| panic!("start script: {e}"));
     let mut stdin = child.stdin.take().unwrap_or_else(|| panic!("script has no stdin"));
+    let mut stdout = child.stdout.take().unwrap_or_else(|| panic!("script has no stdout"));
+    // Keys that are typed before the client has made its terminal raw would be the line discipline's: wait for the prompt.
+    let mut seen = Vec::new();
+    let mut buffer = [0u8; 4096];
+    while !seen.ends_with(b"# ") {
+        match stdout.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => seen.extend_from_slice(&buffer[..count]),
+        }
+    }
     stdin.write_all(input).unwrap_or_else(|e| panic!("type: {e}"));
-    let output = child.wait_with_output().unwrap_or_else(|e| panic!("wait for script: {e}"));
+    stdout.read_to_end(&mut seen).unwrap_or_else(|e| panic!("read the terminal: {e}"));
+    let status = child.wait().unwrap_or_else(|e| panic!("wait for script: {e}"));
     drop(stdin);
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+    (status.code().unwrap_or(-1), String::from_utf8_lossy(&seen).into_owned())
 }
 
 fn run_it_has_a_terminal_of_the_right_size(nodes: &Nodes) {
