@@ -480,3 +480,43 @@ fn the_table_of_a_node_reads_as_documented() {
         lines(&expected)
     );
 }
+
+#[test]
+fn a_macvlan_container_is_on_the_network_of_its_parent() {
+    let world = World::open(1);
+    let node = world.node(1);
+    let mut lan = network("lan", "192.168.88.0/24");
+    lan.driver = "macvlan".into();
+    lan.options.insert("parent".into(), "eth0".into());
+    lan.ipam.config[0].gateway = CLIENT.to_string();
+    lan.ipam.config[0].ip_range = "192.168.88.64/28".into();
+    node.networks().create(lan).expect("create");
+    let a = node.container(1, "a", "lan");
+    let _server = serve(&a.netns, 80, "a");
+    assert_eq!(
+        inside(&world.client, || ask_tcp((address(&a), 80))).expect("reached directly"),
+        format!("a {CLIENT}")
+    );
+    let _outside = serve_in(&world.client, 80, "outside");
+    let answer = within(&a, || ask_tcp((CLIENT, 80))).expect("the outside");
+    assert_eq!(answer, format!("outside {}", address(&a)), "with an address of its own");
+    let mut orphan = network("orphan", "10.99.0.0/24");
+    orphan.driver = "macvlan".into();
+    assert!(node.networks().create(orphan).expect_err("no parent").to_string().contains("parent"));
+}
+
+#[test]
+fn a_container_without_network_has_its_loopback() {
+    let world = World::open(1);
+    let node = world.node(1);
+    let alone = node.container(1, "alone", "none");
+    let _server = serve(&alone.netns, 80, "alone");
+    assert!(within(&alone, || ask_tcp((Ipv4Addr::LOCALHOST, 80))).is_ok());
+    let links = within(&alone, || Socket::route().and_then(|mut s| s.links())).expect("links");
+    assert!(links.iter().all(|link| !link.name.starts_with("eth")), "{links:?}");
+    let host = node
+        .networks()
+        .create_sandbox(spec(2, "h", "host"))
+        .expect_err("the host's namespace is not ours to make");
+    assert_eq!(host.kind(), ErrorKind::Forbidden);
+}

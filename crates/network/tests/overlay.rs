@@ -401,3 +401,63 @@ fn leaving_the_cluster_takes_all_of_it_away() {
     assert!(socket.routes().expect("routes").iter().all(|route| route.table & 0xffff_0000 == 0));
     assert!(!ruleset(netns).contains("8080"));
 }
+
+#[test]
+fn a_container_of_an_overlay_publishes_ports_and_joins_a_bridge() {
+    let (world, mut cluster, _c) = three();
+    cluster.members.insert(20, 1);
+    cluster.apply(&world);
+    let node = world.node(1);
+    let overlay = Attachment { network: NETWORK.into(), address: Some(ip(20)), ..Attachment::default() };
+    let spec = SandboxSpec {
+        id: id(20),
+        name: "c20".into(),
+        networks: vec![overlay],
+        publish: vec![gantry_network::PortSpec {
+            host_ip: None,
+            host_ports: (9090, 9090),
+            container_port: 80,
+            protocol: Transport::Tcp,
+        }],
+        ..SandboxSpec::default()
+    };
+    let sandbox = node.networks().create_sandbox(spec).expect("create");
+    let _server = serve(&sandbox.netns, 80, "c20");
+    assert_eq!(
+        inside(&world.client, || ask_tcp((node.address, 9090))).expect("published"),
+        format!("c20 {CLIENT}")
+    );
+    let bridge = Attachment { network: "bridge".into(), ..Attachment::default() };
+    let endpoint = node.networks().connect(&sandbox.id, &bridge).expect("connect");
+    assert_eq!(endpoint.interface, "eth1");
+    // "bridge" comes before "my" by name, so it gives the default route; the published port must go on.
+    let _outside = serve_in(&world.client, 80, "outside");
+    assert!(within(&sandbox, || ask_tcp((CLIENT, 80))).is_ok());
+    assert_eq!(
+        inside(&world.client, || ask_tcp((node.address, 9090))).expect("published"),
+        format!("c20 {CLIENT}")
+    );
+    let error = node.networks().create_sandbox(SandboxSpec {
+        id: id(21),
+        name: "twin".into(),
+        networks: vec![Attachment { network: "my".into(), address: Some(ip(20)), ..Attachment::default() }],
+        ..SandboxSpec::default()
+    });
+    assert!(error.expect_err("taken").to_string().contains("Address already in use"));
+}
+
+#[test]
+fn a_task_in_two_networks_answers_the_mesh_on_either() {
+    let (world, mut cluster, c) = three_with(&[("net/ipv4/conf/all/rp_filter", "1")]);
+    cluster.backends = vec![12];
+    cluster.publish(&[Transport::Tcp]);
+    cluster.apply(&world);
+    // Its default route now leads through another bridge than the one on which the mesh's requests come.
+    let bridge = Attachment { network: "bridge".into(), priority: 10, ..Attachment::default() };
+    world.node(2).networks().connect(&c[1].id, &bridge).expect("connect");
+    let _server = serve(&c[1].netns, 80, "c12");
+    for n in 1..=3 {
+        let answer = inside(&world.client, || ask_tcp((node_address(n), 8080))).expect("answer");
+        assert_eq!(answer, format!("c12 {CLIENT}"), "entry {n}");
+    }
+}
