@@ -192,6 +192,50 @@ async fn collection_goes_on_beside_pushes_and_takes_only_what_is_unused() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn removals_beside_pulls_never_take_layers_away_from_them() {
+    let server = Server::start().await;
+    let (_a, from) = store();
+    let names = [server.reference("one:1"), server.reference("two:1")];
+    // Both share their lower layer.
+    for (number, name) in names.iter().enumerate() {
+        image(&from, vec![busybox_tar(1_000), busybox_tar(2_000 + number)], name).await;
+        push(&from, name).await;
+    }
+    let (_b, to) = store();
+    let mut tasks = tokio::task::JoinSet::new();
+    for name in names.clone() {
+        let to = Arc::clone(&to);
+        tasks.spawn(async move {
+            for round in 0..25u8 {
+                let pulled = pull(&to, &name).await.expect("pull");
+                let (store, shown) = (Arc::clone(&to), name.familiar());
+                let work = move || {
+                    // A container starts on it, if nobody else was faster to remove the image.
+                    let mut bytes = [round; 32];
+                    bytes[1..9].copy_from_slice(&Digest::of(shown.as_bytes()).as_bytes()[..8]);
+                    let id = gantry_model::id::ContainerId::from_random(bytes);
+                    let rootfs = store.prepare_rootfs(id.as_str(), &pulled.image).expect("rootfs");
+                    assert_eq!(rootfs.lower.len(), 2);
+                    store.remove(&shown, true, &|_| Vec::new()).expect("remove");
+                    for lower in &rootfs.lower {
+                        assert!(lower.join("bin/busybox").exists(), "in use by the container");
+                    }
+                    store.remove_rootfs(id.as_str()).expect("remove");
+                };
+                tokio::task::spawn_blocking(work).await.expect("work");
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("task");
+    }
+    let store = Arc::clone(&to);
+    tokio::task::spawn_blocking(move || store.collect()).await.expect("task").expect("collect");
+    assert!(to.list().is_empty() && to.catalog_is_empty_of_layers());
+    assert!(to.content().list().expect("blobs").is_empty());
+}
+
 trait Marker {
     fn find_marker(&self) -> Option<()>;
 }
