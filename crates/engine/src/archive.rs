@@ -243,7 +243,8 @@ fn add(
             tar.append_data(&mut header, name, content)
         }
         FileType::CharacterDevice | FileType::BlockDevice => {
-            let device = if kind == FileType::BlockDevice { tar::EntryType::Block } else { tar::EntryType::Char };
+            let device =
+                if kind == FileType::BlockDevice { tar::EntryType::Block } else { tar::EntryType::Char };
             header.set_entry_type(device);
             header.set_device_major(rustix::fs::major(stat.st_rdev))?;
             header.set_device_minor(rustix::fs::minor(stat.st_rdev))?;
@@ -271,7 +272,13 @@ fn folder_at(place: &Place, asked: &str, container: &str) -> Result<Root> {
     })
 }
 
-fn unpack_into(target: Root, source: UnixStream, path: &str, keep_kind: bool, copy_owner: bool) -> Result<()> {
+fn unpack_into(
+    target: Root,
+    source: UnixStream,
+    path: &str,
+    keep_kind: bool,
+    copy_owner: bool,
+) -> Result<()> {
     let decoder = Decoder::new(source).map_err(io("read archive for", path))?;
     let mut source = BufReader::with_capacity(PIECE, decoder);
     let mut reader = TarReader::new(&mut source);

@@ -51,8 +51,7 @@ impl Engine {
         };
         self.container_event(&container, "attach", &[]);
         let empty = || -> Flow<Frame> { Box::pin(futures_util::stream::empty()) };
-        let output: Flow<Frame> =
-            Box::pin(past.unwrap_or_else(empty).chain(live.unwrap_or_else(empty)));
+        let output: Flow<Frame> = Box::pin(past.unwrap_or_else(empty).chain(live.unwrap_or_else(empty)));
         Ok(Attachment { tty, input, output })
     }
 

@@ -33,15 +33,17 @@ impl Engine {
         let image = self.image_for(&request)?;
         let config = merge::merge(request.config, &image.config)?;
         let mut warnings = Vec::new();
-        let host = self.complete_host(request.host, &mut warnings)?;
+        let mut host = request.host;
+        if config.network_disabled == Some(true) {
+            "none".clone_into(&mut host.network_mode);
+        }
+        let host = self.complete_host(host, &mut warnings)?;
         check_host(&host)?;
         let log = log_choice(&host.log_config, self.config())?;
-        let networks = network::endpoints(
-            &host.network_mode,
-            &request.networking,
-            &config.mac_address,
-            |reference| self.networks().inspect(reference).ok().map(|n| (n.spec.name, n.id)),
-        )?;
+        let networks =
+            network::endpoints(&host.network_mode, &request.networking, &config.mac_address, |reference| {
+                self.networks().inspect(reference).ok().map(|n| (n.spec.name, n.id))
+            })?;
         let mounts = mounts::plan(&config, &host, self.inherited_mounts(&host)?)?;
         let id = ContainerId::parse(&random_id()?)
             .map_err(|error| io("draw an id for", "container")(std::io::Error::other(error)))?;
@@ -108,7 +110,8 @@ impl Engine {
     async fn unmake(&self, id: &ContainerId) {
         let (images, name) = (Arc::clone(self.images()), id.to_string());
         let removed =
-            blocking("removing a root file system", move || images.remove_rootfs(&name).map_err(image_error)).await;
+            blocking("removing a root file system", move || images.remove_rootfs(&name).map_err(image_error))
+                .await;
         let folders = [self.container_folder(id), self.files_folder(id.as_str())];
         let discarded = folders.iter().try_for_each(|f| self.discard(f));
         for error in [removed, discarded].into_iter().filter_map(Result::err) {
@@ -138,8 +141,15 @@ impl Engine {
         }
         let run = serde_json::to_value(&image.config.config)
             .and_then(serde_json::from_value::<Option<ContainerConfig>>)
-            .map_err(|source| Error::Document { act: format!("read the configuration of image {name}"), source })?;
-        Ok(ImageFor { id: image.id.to_string(), os: image.config.platform().os, config: run.unwrap_or_default() })
+            .map_err(|source| Error::Document {
+                act: format!("read the configuration of image {name}"),
+                source,
+            })?;
+        Ok(ImageFor {
+            id: image.id.to_string(),
+            os: image.config.platform().os,
+            config: run.unwrap_or_default(),
+        })
     }
 
     /// Fills in what the engine decides for fields that were left open, as inspect shows them.
@@ -241,7 +251,8 @@ impl Engine {
             let mut out =
                 options.write(true).create_new(true).mode(0o600).open(&path).map_err(io("create", &path))?;
             std::io::Write::write_all(&mut out, &file.data).map_err(io("write", &path))?;
-            std::os::unix::fs::fchown(&out, Some(file.uid), Some(file.gid)).map_err(io("set owner of", &path))?;
+            std::os::unix::fs::fchown(&out, Some(file.uid), Some(file.gid))
+                .map_err(io("set owner of", &path))?;
             let mode = std::os::unix::fs::PermissionsExt::from_mode(file.mode & 0o7777);
             out.set_permissions(mode).map_err(io("set mode of", &path))?;
             written.push((file.path, path));
@@ -278,7 +289,15 @@ fn check_host(host: &HostConfig) -> Result<()> {
 /// The log driver with its options.
 fn log_choice(config: &LogConfig, defaults: &crate::EngineConfig) -> Result<LogChoice> {
     const KNOWN: [&str; 10] = [
-        "max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "compress", "mode",
+        "max-size",
+        "max-file",
+        "labels",
+        "labels-regex",
+        "env",
+        "env-regex",
+        "tag",
+        "compress",
+        "mode",
         "max-buffer-size",
     ];
     match config.r#type.as_str() {
@@ -292,9 +311,8 @@ fn log_choice(config: &LogConfig, defaults: &crate::EngineConfig) -> Result<LogC
     let max_size = match config.config.get("max-size").map(String::as_str) {
         None => defaults.default_log_max_size,
         Some("-1") => 0,
-        Some(text) => {
-            bytes(text).ok_or_else(|| parameter(format!("invalid log opt max-size: {text:?}; example: 10m")))?
-        }
+        Some(text) => bytes(text)
+            .ok_or_else(|| parameter(format!("invalid log opt max-size: {text:?}; example: 10m")))?,
     };
     let max_file = match config.config.get("max-file") {
         None => defaults.default_log_max_file,
@@ -333,7 +351,10 @@ mod tests {
             };
             log_choice(&config, &defaults)
         };
-        assert!(matches!(read("json-file", "max-size", "10m"), Ok(LogChoice::JsonFile { max_size: 10_485_760, .. })));
+        assert!(matches!(
+            read("json-file", "max-size", "10m"),
+            Ok(LogChoice::JsonFile { max_size: 10_485_760, .. })
+        ));
         assert!(matches!(read("none", "x", ""), Ok(LogChoice::None)));
         assert!(read("json-file", "max-size", "ten").is_err());
         assert!(read("json-file", "max-file", "0").is_err());

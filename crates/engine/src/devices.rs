@@ -32,7 +32,10 @@ fn one(mapping: &DeviceMapping) -> Result<Vec<(oci::Device, String)>> {
         if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
     // A link such as /dev/cdrom stands for the node it leads to.
     let real = source.canonicalize().map_err(|error| {
-        parameter(format!("error gathering device information while adding custom device {:?}: {error}", mapping.path_on_host))
+        parameter(format!(
+            "error gathering device information while adding custom device {:?}: {error}",
+            mapping.path_on_host
+        ))
     })?;
     if real.is_dir() {
         let nodes = nodes_below(&real)?;
@@ -47,7 +50,10 @@ fn one(mapping: &DeviceMapping) -> Result<Vec<(oci::Device, String)>> {
             .collect());
     }
     let device = device(&real, inside).ok_or_else(|| {
-        parameter(format!("error gathering device information while adding custom device {:?}: not a device node", mapping.path_on_host))
+        parameter(format!(
+            "error gathering device information while adding custom device {:?}: not a device node",
+            mapping.path_on_host
+        ))
     })?;
     Ok(vec![(device, access.to_owned())])
 }

@@ -93,15 +93,20 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// 64 random hex digits.
 pub(crate) fn random_id() -> Result<String> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| io("draw a random id from", "/dev/urandom")(std::io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        io("draw a random id from", "/dev/urandom")(std::io::Error::other(error.to_string()))
+    })?;
     Ok(ContainerId::from_random(bytes).into())
 }
 
 impl Engine {
     /// Opens the engine: reads the records, removes what was half made, finds running monitors again, records what
     /// ended meanwhile, and applies restart policies.
-    pub async fn open(mut config: EngineConfig, images: Arc<Store>, networks: Arc<Networks>) -> Result<Engine> {
+    pub async fn open(
+        mut config: EngineConfig,
+        images: Arc<Store>,
+        networks: Arc<Networks>,
+    ) -> Result<Engine> {
         let own = RuntimeEntry { path: config.monitor.clone(), kind: RuntimeKind::Own };
         config.runtimes.entry(OWN_RUNTIME.to_owned()).or_insert(own);
         for folder in [
@@ -113,8 +118,9 @@ impl Engine {
         ] {
             make_private(&folder)?;
         }
-        let trash = Trash::open(config.data_dir.join("trash"))
-            .map_err(|error| io("open trash in", &config.data_dir)(std::io::Error::other(crate::error::whole(&error))))?;
+        let trash = Trash::open(config.data_dir.join("trash")).map_err(|error| {
+            io("open trash in", &config.data_dir)(std::io::Error::other(crate::error::whole(&error)))
+        })?;
         let (records, kept) = Records::open(&config.data_dir.join("engine.redb"))?;
         let monitor = match gantry_linux::process::read_only_executable(&config.monitor) {
             Ok(fd) => Some(fd),
@@ -162,7 +168,9 @@ impl Engine {
 
     /// What is executed as a monitor.
     pub(crate) fn monitor_program(&self) -> &Path {
-        debug_assert!(self.inner.monitor.is_some() || self.inner.monitor_program == self.inner.config.monitor);
+        debug_assert!(
+            self.inner.monitor.is_some() || self.inner.monitor_program == self.inner.config.monitor
+        );
         &self.inner.monitor_program
     }
 

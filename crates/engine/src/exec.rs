@@ -1,9 +1,9 @@
 //! Processes run in running containers: prepared, started with a monitor of their own, found again after a restart.
 
-use crate::container::{Container, Run};
+use crate::container::Container;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result, io, parameter};
-use crate::launch::{PID_FILE, process_json};
+use crate::launch::{Launched, PID_FILE, process_json};
 use crate::lifecycle::read_exit;
 use crate::monitor::{self, DEFAULT_DETACH_KEYS, Ends, Plug, PlugOptions};
 use crate::request::{Attachment, ExecSpec, ExecStart, ExecView, Flow, Frame};
@@ -15,6 +15,7 @@ use gantry_runtime::monitor::frame::Subscription;
 use gantry_runtime::monitor::{MonitorConfig, MonitorKind, Report};
 use gantry_runtime::oci::{self, defaults};
 use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,8 +43,26 @@ pub(crate) struct Exec {
 #[derive(Debug, Default)]
 struct State {
     started: bool,
-    run: Option<Run>,
+    run: Option<ExecRun>,
     exit_code: Option<i32>,
+}
+
+/// The process of an exec that runs.
+#[derive(Debug, Clone)]
+struct ExecRun {
+    pid: i32,
+    /// None when it had ended before it could be opened: its exit is being told already.
+    pidfd: Option<Arc<OwnedFd>>,
+    dir: PathBuf,
+}
+
+impl ExecRun {
+    fn kill(&self) {
+        let Some(pidfd) = &self.pidfd else { return };
+        if let Err(error) = gantry_linux::process::signal(pidfd.as_fd(), crate::signal::KILL) {
+            tracing::debug!(pid = self.pid, %error, "kill exec");
+        }
+    }
 }
 
 /// What is kept of an exec in its folder, so that a later engine finds it again.
@@ -56,7 +75,14 @@ struct Kept {
 
 impl Exec {
     fn new(id: String, container: ContainerId, spec: ExecSpec) -> Self {
-        Self { id, container, spec, state: Mutex::default(), ended: watch::Sender::new(false), detached: CancellationToken::new() }
+        Self {
+            id,
+            container,
+            spec,
+            state: Mutex::default(),
+            ended: watch::Sender::new(false),
+            detached: CancellationToken::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -80,7 +106,10 @@ impl Engine {
             return Err(parameter("No exec command specified"));
         }
         if !spec.working_dir.is_empty() && !spec.working_dir.starts_with('/') {
-            return Err(parameter(format!("the working directory '{}' needs to be an absolute path", spec.working_dir)));
+            return Err(parameter(format!(
+                "the working directory '{}' needs to be an absolute path",
+                spec.working_dir
+            )));
         }
         self.check_exec(&container)?;
         let id = crate::engine::random_id()?;
@@ -95,9 +124,7 @@ impl Engine {
     fn check_exec(&self, container: &Container) -> Result<()> {
         match container.status() {
             ContainerStatus::Running => Ok(()),
-            ContainerStatus::Paused => {
-                Err(Error::Paused(container.id.to_string(), "exec"))
-            }
+            ContainerStatus::Paused => Err(Error::Paused(container.id.to_string(), "exec")),
             ContainerStatus::Restarting => Err(Error::Conflict(format!(
                 "Container {} is restarting, wait until the container is running",
                 container.id
@@ -147,7 +174,8 @@ impl Engine {
         if how == ExecStart::Detached {
             return (None, None);
         }
-        let keys = monitor::detach_keys(&exec.spec.detach_keys).unwrap_or_else(|| DEFAULT_DETACH_KEYS.to_vec());
+        let keys =
+            monitor::detach_keys(&exec.spec.detach_keys).unwrap_or_else(|| DEFAULT_DETACH_KEYS.to_vec());
         let (plug, ends) = Plug::new(PlugOptions {
             stdin: exec.spec.attach_stdin,
             stdout: exec.spec.attach_stdout,
@@ -191,11 +219,10 @@ impl Engine {
         exec: &Exec,
         size: Option<(u16, u16)>,
         plug: Option<Plug>,
-    ) -> Result<(Run, UnixStream)> {
+    ) -> Result<(ExecRun, UnixStream)> {
         let dir = self.exec_folder(&exec.id);
         std::fs::create_dir_all(&dir).map_err(io("create folder", &dir))?;
-        let kept =
-            Kept { id: exec.id.clone(), container: exec.container.clone(), spec: exec.spec.clone() };
+        let kept = Kept { id: exec.id.clone(), container: exec.container.clone(), spec: exec.spec.clone() };
         write_json(&dir.join(SPEC_FILE), &kept)?;
         let process = self.exec_process(container, &exec.spec, size).await?;
         let document = dir.join("process.json");
@@ -253,17 +280,13 @@ impl Engine {
         monitor::connect(dir, Subscription::EXIT).await.map_err(io("connect to monitor in", dir))
     }
 
-    /// The process of an exec. One that has ended already keeps the number of its monitor's report and no descriptor to
-    /// signal: its own daemon's stands in, which is never signalled because the exit is being told already.
-    fn exec_run(&self, dir: &Path, pid: i32) -> Result<Run> {
+    /// Notes the process of an exec, which may have ended already.
+    fn exec_run(&self, dir: &Path, pid: i32) -> Result<ExecRun> {
+        let pidfd = gantry_linux::process::pidfd(pid).ok().map(Arc::new);
         let start_time = gantry_linux::process::start_time(pid).unwrap_or(0);
         let note = dir.join(PID_FILE);
         std::fs::write(&note, format!("{pid} {start_time}")).map_err(io("write", &note))?;
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let pidfd = gantry_linux::process::pidfd(pid)
-            .or_else(|_| gantry_linux::process::pidfd(own))
-            .map_err(io("open process of", dir))?;
-        Ok(Run { pid, pidfd: Arc::new(pidfd), dir: dir.to_owned(), over: CancellationToken::new() })
+        Ok(ExecRun { pid, pidfd, dir: dir.to_owned() })
     }
 
     async fn exec_process(
@@ -305,7 +328,7 @@ impl Engine {
         })
     }
 
-    async fn watch_exec(self, container: Arc<Container>, exec: Arc<Exec>, run: Run, stream: UnixStream) {
+    async fn watch_exec(self, container: Arc<Container>, exec: Arc<Exec>, run: ExecRun, stream: UnixStream) {
         let told = tokio::select! {
             told = monitor::wait_exit(stream) => told,
             () = self.closing().cancelled() => return,
@@ -314,7 +337,7 @@ impl Engine {
             Some(status) => status.exit_code,
             // The exec's monitor was killed; its process has no owner any more.
             None => {
-                let _ = run.signal(crate::signal::KILL);
+                run.kill();
                 137
             }
         };
@@ -379,10 +402,8 @@ impl Engine {
     /// Kills an exec's process.
     pub(crate) fn exec_kill(&self, exec: &str) {
         let run = self.find_exec(exec).ok().and_then(|exec| exec.state().run.clone());
-        if let Some(run) = run
-            && let Err(error) = run.signal(crate::signal::KILL)
-        {
-            tracing::debug!(exec, %error, "kill exec");
+        if let Some(run) = run {
+            run.kill();
         }
     }
 
@@ -419,9 +440,11 @@ impl Engine {
         self.execs().insert(kept.id.clone(), Arc::clone(&exec));
         container.execs.lock().unwrap_or_else(PoisonError::into_inner).insert(kept.id);
         if let Some(launched) = reopen::find_run(dir).await {
-            exec.state().run = Some(launched.run.clone());
+            let Launched { run, exit } = launched;
+            let run = ExecRun { pid: run.pid, pidfd: Some(run.pidfd), dir: run.dir };
+            exec.state().run = Some(run.clone());
             let engine = self.clone();
-            tokio::spawn(async move { engine.watch_exec(container, exec, launched.run, launched.exit).await });
+            tokio::spawn(async move { engine.watch_exec(container, exec, run, exit).await });
         } else {
             let code = read_exit(dir).map_or(137, |status| status.exit_code);
             exec.finish(code);

@@ -8,8 +8,24 @@ use gantry_model::container::ContainerStatus;
 use jiff::Timestamp;
 
 const CONTAINER_KEYS: [&str; 18] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
-    "network", "publish", "since", "status", "volume", "until", "dangling",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "until",
+    "dangling",
 ];
 
 /// The value that marks containers of the cluster.
@@ -80,9 +96,9 @@ pub(crate) fn containers(
     let all = all || filters.contains_key("status") || filters.contains_key("exited");
     let moment = |key: &str| -> Result<Option<Timestamp>> {
         let Some(reference) = filters.get(key).and_then(|values| values.first()) else { return Ok(None) };
-        let found = list
-            .iter()
-            .find(|c| c.id.as_str().starts_with(reference.as_str()) || c.name == reference.trim_start_matches('/'));
+        let found = list.iter().find(|c| {
+            c.id.as_str().starts_with(reference.as_str()) || c.name == reference.trim_start_matches('/')
+        });
         found.map(|c| Some(c.created)).ok_or_else(|| crate::Error::NoSuchContainer(reference.clone()))
     };
     let (before, since) = (moment("before")?, moment("since")?);
@@ -110,15 +126,14 @@ fn one_key(
         "label" => values.iter().all(|v| label_matches(&c.config.labels, v)),
         "label!" => !values.iter().any(|v| label_matches(&c.config.labels, v)),
         "status" => any(&|v| c.state.status.as_str() == v),
-        "exited" => {
-            c.state.status == ContainerStatus::Exited && any(&|v| v.parse() == Ok(c.state.exit_code))
-        }
+        "exited" => c.state.status == ContainerStatus::Exited && any(&|v| v.parse() == Ok(c.state.exit_code)),
         "ancestor" => any(&|v| ancestors(c, v)),
-        "volume" => {
-            any(&|v| c.mounts.iter().any(|m| m.name == v || m.destination == v || m.source == v))
-        }
+        "volume" => any(&|v| c.mounts.iter().any(|m| m.name == v || m.destination == v || m.source == v)),
         "network" => any(&|v| {
-            c.network.networks.iter().any(|(name, endpoint)| name == v || (!v.is_empty() && endpoint.network_id.starts_with(v)))
+            c.network
+                .networks
+                .iter()
+                .any(|(name, endpoint)| name == v || (!v.is_empty() && endpoint.network_id.starts_with(v)))
         }),
         "publish" => any(&|v| published(c, v)),
         "expose" => any(&|v| exposed(c, v)),
@@ -135,7 +150,10 @@ fn published(c: &ContainerView, value: &str) -> bool {
     let Some((from, to, protocol)) = port_range(value) else { return false };
     c.network.ports.iter().any(|(port, bindings)| {
         port.ends_with(&format!("/{protocol}"))
-            && bindings.iter().flatten().any(|b| b.host_port.parse().is_ok_and(|p: u16| (from..=to).contains(&p)))
+            && bindings
+                .iter()
+                .flatten()
+                .any(|b| b.host_port.parse().is_ok_and(|p: u16| (from..=to).contains(&p)))
     })
 }
 
@@ -180,7 +198,9 @@ pub(crate) fn until(filters: &Filters, now: Timestamp) -> Result<Option<Timestam
             .map_err(|error| parameter(format!("invalid until filter '{text}': {error}")));
     }
     let age = gantry_model::duration::parse(text).map_err(|error| parameter(error.to_string()))?;
-    now.checked_sub(age).map(Some).map_err(|error| parameter(format!("invalid until filter '{text}': {error}")))
+    now.checked_sub(age)
+        .map(Some)
+        .map_err(|error| parameter(format!("invalid until filter '{text}': {error}")))
 }
 
 /// Whether a volume passes `name`, `driver`, `label`; the caller knows `dangling`.
@@ -223,7 +243,10 @@ mod tests {
             path: String::new(),
             args: Vec::new(),
             config: ContainerConfig {
-                labels: BTreeMap::from([("tier".to_owned(), name.to_owned()), ("app".to_owned(), "x".to_owned())]),
+                labels: BTreeMap::from([
+                    ("tier".to_owned(), name.to_owned()),
+                    ("app".to_owned(), "x".to_owned()),
+                ]),
                 ..ContainerConfig::default()
             },
             host: HostConfig::default(),

@@ -79,6 +79,9 @@ impl Engine {
         let path = dir.join("config.json");
         std::fs::write(&path, config).map_err(io("write", &path))?;
         let monitor = self.monitor_config(&record, &dir)?;
+        if record.host.auto_remove && record.has_run {
+            forget_volatile(&record.rootfs.work)?;
+        }
         let mut spawned = monitor::spawn(self.monitor_program(), &dir, &monitor).await?;
         let pid = match spawned.report().await? {
             Report::Created { pid } => pid,
@@ -100,8 +103,10 @@ impl Engine {
         let start_time = gantry_linux::process::start_time(pid).unwrap_or(0);
         let note = dir.join(PID_FILE);
         std::fs::write(&note, format!("{pid} {start_time}")).map_err(io("write", &note))?;
-        let exit = monitor::connect(&dir, Subscription::EXIT).await.map_err(io("connect to monitor in", &dir))?;
-        let pending = std::mem::take(&mut *container.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let exit =
+            monitor::connect(&dir, Subscription::EXIT).await.map_err(io("connect to monitor in", &dir))?;
+        let pending =
+            std::mem::take(&mut *container.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         for plug in pending {
             let (engine, id) = (self.clone(), Arc::clone(container));
             let detached = move || engine.container_event(&id, "detach", &[]);
@@ -121,7 +126,9 @@ impl Engine {
     fn fresh_run_folder(&self, container: &Container) -> Result<PathBuf> {
         let dir = self.run_folder(container.id.as_str());
         match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("empty", &dir)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io("empty", &dir)(error));
+            }
             _ => {}
         }
         // The rootfs folder is where external runtimes get the file system mounted.
@@ -161,7 +168,9 @@ impl Engine {
 
     pub(crate) fn runtime_choice(&self, name: &str) -> Result<RuntimeChoice> {
         let entry = self.config().runtimes.get(name).ok_or_else(|| {
-            Error::Parameter(format!("unknown or invalid runtime name: {name}; it was removed from the configuration"))
+            Error::Parameter(format!(
+                "unknown or invalid runtime name: {name}; it was removed from the configuration"
+            ))
         })?;
         let root = self.runtime_root(name);
         Ok(match entry.kind {
@@ -172,7 +181,12 @@ impl Engine {
         })
     }
 
-    fn surroundings(&self, container: &Container, record: &Record, plugged: &Plugged) -> Result<Surroundings> {
+    fn surroundings(
+        &self,
+        container: &Container,
+        record: &Record,
+        plugged: &Plugged,
+    ) -> Result<Surroundings> {
         let config = self.config();
         let user = record.config.user.as_str();
         let identity = rootfs::identity(&record.rootfs, user, &record.host.group_add)?;
@@ -344,6 +358,16 @@ fn etc_files(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     ]
 }
 
+/// overlayfs refuses a work folder that a volatile mount has used, because after a power loss its content would be in
+/// doubt (Documentation/filesystems/overlayfs.rst). Here the same machine goes on with it.
+fn forget_volatile(work: &Path) -> Result<()> {
+    let mark = work.join("work/incompat");
+    match std::fs::remove_dir_all(&mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &mark)(error)),
+        _ => Ok(()),
+    }
+}
+
 fn cgroups_path(parent: &str, id: &str) -> String {
     format!("/{}/{id}", parent.trim_matches('/'))
 }
@@ -377,7 +401,10 @@ fn start_error(message: String, exit_code: i32) -> Error {
 }
 
 fn unexpected(container: &Container, report: &Report) -> Error {
-    Error::Monitor { id: container.id.short().to_owned(), reason: format!("it reported {report:?} out of turn") }
+    Error::Monitor {
+        id: container.id.short().to_owned(),
+        reason: format!("it reported {report:?} out of turn"),
+    }
 }
 
 /// Keeps the type of process documents next to the specification's.

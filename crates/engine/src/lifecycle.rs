@@ -30,11 +30,7 @@ const KILLED: i32 = 137;
 
 impl Engine {
     /// Runs work on a container to its end even if the caller goes away meanwhile.
-    async fn whole<T: Send + 'static>(
-        &self,
-        reference: &str,
-        work: impl AsyncWork<T>,
-    ) -> Result<T> {
+    async fn whole<T: Send + 'static>(&self, reference: &str, work: impl AsyncWork<T>) -> Result<T> {
         let container = self.find(reference)?;
         let engine = self.clone();
         tokio::spawn(async move { work.run(engine, container).await })
@@ -108,7 +104,11 @@ impl Engine {
         if remove {
             let options = RemoveOptions { force: true, volumes: true, link: false };
             if let Err(error) = self.remove_locked(container, options).await {
-                tracing::warn!(container = container.id.short(), error = error.whole(), "remove after a failed start");
+                tracing::warn!(
+                    container = container.id.short(),
+                    error = error.whole(),
+                    "remove after a failed start"
+                );
             }
         } else {
             self.save_soon(container);
@@ -188,7 +188,10 @@ impl Engine {
         if let Some(status) = read_exit(&run.dir) {
             return Some(status);
         }
-        tracing::error!(container = container.id.short(), "the container's monitor died; killing the container");
+        tracing::error!(
+            container = container.id.short(),
+            "the container's monitor died; killing the container"
+        );
         self.destroy(container, Some(run)).await;
         Some(lost("the container's monitor died, so the container was killed"))
     }
@@ -201,12 +204,19 @@ impl Engine {
         let path = self.cgroup_of(container);
         let done = blocking("killing a container", move || {
             let cgroup = devices::cgroup(&path)?;
-            cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| devices::cgroup_error(&path, &error))
+            cgroup
+                .kill_all()
+                .and_then(|()| cgroup.remove())
+                .map_err(|error| devices::cgroup_error(&path, &error))
         })
         .await;
         let forgotten = self.forget_runtime_state(container);
         for error in [done, forgotten].into_iter().filter_map(Result::err) {
-            tracing::warn!(container = container.id.short(), error = error.whole(), "remove what a dead monitor left");
+            tracing::warn!(
+                container = container.id.short(),
+                error = error.whole(),
+                "remove what a dead monitor left"
+            );
         }
     }
 
@@ -237,7 +247,11 @@ impl Engine {
             });
             let options = RemoveOptions { force: true, volumes: true, link: false };
             if let Err(error) = self.remove_locked(container, options).await {
-                tracing::warn!(container = container.id.short(), error = error.whole(), "remove an ended container");
+                tracing::warn!(
+                    container = container.id.short(),
+                    error = error.whole(),
+                    "remove an ended container"
+                );
             }
             return;
         }
@@ -290,7 +304,11 @@ impl Engine {
             self.container_event(container, "oom", &[]);
         }
         let code = status.exit_code.to_string();
-        self.container_event(container, "die", &[("exitCode", code), ("execDuration", ran.as_secs().to_string())]);
+        self.container_event(
+            container,
+            "die",
+            &[("exitCode", code), ("execDuration", ran.as_secs().to_string())],
+        );
     }
 
     /// Starts a container again after a pause, unless that is called off.

@@ -19,7 +19,9 @@ pub(crate) fn check(r: &Resources, cpus: i64) -> Result<()> {
         return Err(parameter("Minimum memoryswap limit should be larger than memory limit, see usage"));
     }
     if r.memory == 0 && r.memory_swap > 0 {
-        return Err(parameter("You should always set the Memory limit when using Memoryswap limit, see usage"));
+        return Err(parameter(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        ));
     }
     if r.memory > 0 && r.memory_reservation > r.memory {
         return Err(parameter(
@@ -41,7 +43,9 @@ pub(crate) fn check(r: &Resources, cpus: i64) -> Result<()> {
         return Err(parameter("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"));
     }
     if r.cpu_period != 0 && !(1_000..=1_000_000).contains(&r.cpu_period) {
-        return Err(parameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"));
+        return Err(parameter(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ));
     }
     if r.cpu_quota > 0 && r.cpu_quota < 1_000 {
         return Err(parameter("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
@@ -154,8 +158,22 @@ fn device_number(path: &str, wanted: FileType) -> Result<(i64, i64)> {
 /// Limits of processes as OCI writes them; the container's over the defaults.
 pub(crate) fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<oci::Rlimit>> {
     const NAMES: [&str; 16] = [
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-        "rtprio", "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let inherited = defaults.iter().filter(|d| !own.iter().any(|o| o.name == d.name));
     own.iter()
@@ -219,7 +237,12 @@ mod tests {
 
     #[test]
     fn dockers_numbers_become_ocis() {
-        let r = Resources { memory: 64 << 20, nano_cpus: 1_500_000_000, pids_limit: Some(7), ..Resources::default() };
+        let r = Resources {
+            memory: 64 << 20,
+            nano_cpus: 1_500_000_000,
+            pids_limit: Some(7),
+            ..Resources::default()
+        };
         check(&r, 2).unwrap();
         let oci = to_oci(&r).unwrap();
         assert_eq!(oci.memory.as_ref().unwrap().swap, Some(128 << 20));
@@ -254,7 +277,8 @@ mod tests {
     #[test]
     fn ulimits_are_named_and_ordered() {
         let limit = |name: &str, soft, hard| Ulimit { name: name.to_owned(), soft, hard };
-        let set = rlimits(&[limit("nofile", 10, 20)], &[limit("nofile", 1, 1), limit("core", -1, -1)]).unwrap();
+        let set =
+            rlimits(&[limit("nofile", 10, 20)], &[limit("nofile", 1, 1), limit("core", -1, -1)]).unwrap();
         assert_eq!(set.len(), 2);
         assert_eq!((set[0].kind.as_str(), set[0].soft), ("RLIMIT_NOFILE", 10));
         assert_eq!(set[1].hard, u64::MAX);

@@ -39,8 +39,7 @@ fn parse(line: &[u8]) -> Option<LogLine> {
 
 /// The files of a log that exist, oldest first: `path.N` … `path.1`, `path`.
 fn files(path: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        (1..).map(|n| rotated(path, n)).take_while(|p| p.exists()).collect();
+    let mut found: Vec<PathBuf> = (1..).map(|n| rotated(path, n)).take_while(|p| p.exists()).collect();
     found.reverse();
     found.push(path.to_owned());
     found
@@ -145,7 +144,8 @@ impl Reader {
             self.next = vec![self.path.clone()];
             return self.path.exists();
         };
-        let same = |path: &Path| path.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (mine.dev(), mine.ino()));
+        let same =
+            |path: &Path| path.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (mine.dev(), mine.ino()));
         if same(&self.path) {
             return false;
         }
@@ -182,7 +182,11 @@ fn tail_start(all: &[PathBuf], wanted: usize) -> Result<(usize, u64)> {
 }
 
 /// The offset at which the last `wanted` lines begin, or how many lines there are.
-fn backwards(file: &mut File, length: u64, wanted: usize) -> std::io::Result<std::result::Result<u64, usize>> {
+fn backwards(
+    file: &mut File,
+    length: u64,
+    wanted: usize,
+) -> std::io::Result<std::result::Result<u64, usize>> {
     let mut found = 0;
     let mut end = length;
     let mut buffer = vec![0; CHUNK];
@@ -218,7 +222,8 @@ impl Watch {
     fn new(path: &Path) -> Watch {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-        let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        let events =
+            inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         let kernel = inotify::init(flags)
             .and_then(|fd| inotify::add_watch(&fd, folder, events).map(|_| fd))
             .ok()
@@ -363,7 +368,10 @@ mod tests {
         scratch.write(1, 3..6);
         scratch.write(0, 6..8);
         assert_eq!(read(&scratch, BOTH).await.len(), 8);
-        assert_eq!(read(&scratch, LogOptions { tail: Some(4), ..BOTH }).await, ["line 4\n", "line 5\n", "line 6\n", "line 7\n"]);
+        assert_eq!(
+            read(&scratch, LogOptions { tail: Some(4), ..BOTH }).await,
+            ["line 4\n", "line 5\n", "line 6\n", "line 7\n"]
+        );
         assert_eq!(read(&scratch, LogOptions { tail: Some(5), ..BOTH }).await[0], "line 3\n");
         assert_eq!(read(&scratch, LogOptions { tail: Some(99), ..BOTH }).await.len(), 8);
         assert_eq!(read(&scratch, LogOptions { tail: Some(0), ..BOTH }).await.len(), 0);

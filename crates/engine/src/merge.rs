@@ -175,13 +175,15 @@ mod tests {
 
     #[test]
     fn environment_of_the_user_wins_and_can_remove() {
-        let merged = merge_env(&["A=1".into(), "GONE".into()], &["A=0".into(), "B=2".into(), "GONE=3".into()]);
+        let merged =
+            merge_env(&["A=1".into(), "GONE".into()], &["A=0".into(), "B=2".into(), "GONE=3".into()]);
         assert_eq!(merged, ["A=1", "B=2"]);
     }
 
     #[test]
     fn health_fields_are_inherited_one_by_one() {
-        let image = HealthConfig { test: vec!["CMD".into(), "true".into()], interval: 5, ..HealthConfig::default() };
+        let image =
+            HealthConfig { test: vec!["CMD".into(), "true".into()], interval: 5, ..HealthConfig::default() };
         let mine = HealthConfig { timeout: 7, ..HealthConfig::default() };
         let merged = merge_health(Some(mine), Some(&image)).unwrap();
         assert_eq!((merged.test.len(), merged.interval, merged.timeout), (2, 5, 7));

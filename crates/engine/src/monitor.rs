@@ -35,8 +35,10 @@ pub(crate) struct Spawned {
 ///
 /// The spawn is vfork-style (no `pre_exec`), so the daemon's size does not matter.
 pub(crate) async fn spawn(executable: &Path, dir: &Path, config: &MonitorConfig) -> Result<Spawned> {
-    let json = serde_json::to_vec(config)
-        .map_err(|source| Error::Document { act: format!("write the monitor configuration of {}", config.id), source })?;
+    let json = serde_json::to_vec(config).map_err(|source| Error::Document {
+        act: format!("write the monitor configuration of {}", config.id),
+        source,
+    })?;
     let file = dir.join(CONFIG_FILE);
     std::fs::write(&file, json).map_err(io("write", &file))?;
     let log_path = dir.join(LOG_FILE);
@@ -77,7 +79,9 @@ impl Spawned {
             Err(_) => Err(failed(format!("it did not report within {} s", PATIENCE.as_secs()))),
             Ok(Err(error)) => Err(failed(format!("its report could not be read: {error}"))),
             Ok(Ok(0)) => Err(failed(format!("it ended without a report{}", self.last_words()))),
-            Ok(Ok(_)) => Report::from_line(&line).map_err(|error| failed(format!("it reported {line:?}: {error}"))),
+            Ok(Ok(_)) => {
+                Report::from_line(&line).map_err(|error| failed(format!("it reported {line:?}: {error}")))
+            }
         }
     }
 
@@ -237,7 +241,11 @@ async fn pump_output(
             Ok(Some(next)) => next,
             Ok(None) => return,
             Err(error) => {
-                let _ = output.send(Err(Error::Io { act: "read attached output of", path: "monitor".into(), source: error }));
+                let _ = output.send(Err(Error::Io {
+                    act: "read attached output of",
+                    path: "monitor".into(),
+                    source: error,
+                }));
                 return;
             }
         };

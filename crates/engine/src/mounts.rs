@@ -143,7 +143,14 @@ fn anonymous_volume(destination: String, driver: String) -> ContainerMount {
         subpath: String::new(),
         anonymous: true,
     };
-    ContainerMount { destination, source, rw: true, mode: String::new(), propagation: String::new(), hidden: false }
+    ContainerMount {
+        destination,
+        source,
+        rw: true,
+        mode: String::new(),
+        propagation: String::new(),
+        hidden: false,
+    }
 }
 
 /// Cleans a path inside the container: absolute, without `.` and `..`, not the root.
@@ -259,7 +266,10 @@ fn mount(spec: &Mount) -> Result<ContainerMount> {
     let source = match spec.r#type.as_str() {
         "bind" => {
             if !spec.source.starts_with('/') {
-                return Err(bad(format!("invalid mount path: '{}' mount path must be absolute", spec.source)));
+                return Err(bad(format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    spec.source
+                )));
             }
             if spec.volume_options.is_some() || spec.tmpfs_options.is_some() {
                 return Err(bad("options of another type".to_owned()));
@@ -310,7 +320,10 @@ fn volume(spec: &Mount) -> Result<Source> {
     }
     let sub = Path::new(&options.subpath);
     if sub.is_absolute() || sub.components().any(|part| part == Component::ParentDir) {
-        return Err(parameter(format!("subpath '{}' must be relative and stay in the volume", options.subpath)));
+        return Err(parameter(format!(
+            "subpath '{}' must be relative and stay in the volume",
+            options.subpath
+        )));
     }
     let driver = options.driver_config.unwrap_or_default();
     Ok(Source::Volume {
@@ -392,7 +405,9 @@ mod tests {
         let deep = by("/in/deep/er");
         assert!(matches!(&deep.source, Source::Bind { path, .. } if path == "/host/dir"));
         assert_eq!((deep.rw, deep.propagation.as_str()), (false, "rslave"));
-        assert!(matches!(&by("/data").source, Source::Volume { name, no_copy: true, anonymous: false, .. } if name == "data"));
+        assert!(
+            matches!(&by("/data").source, Source::Volume { name, no_copy: true, anonymous: false, .. } if name == "data")
+        );
         assert!(matches!(&by("/anon").source, Source::Volume { anonymous: true, .. }));
         assert_eq!(mounts.last().unwrap().destination, "/in/deep/er", "parents come first");
     }
@@ -430,7 +445,10 @@ mod tests {
     #[test]
     fn tmpfs_options_keep_the_safe_defaults() {
         let mount = tmpfs("/run", "exec,size=64m").unwrap();
-        assert_eq!(mount.source, Source::Tmpfs { options: vec!["nosuid".into(), "nodev".into(), "size=64m".into()] });
+        assert_eq!(
+            mount.source,
+            Source::Tmpfs { options: vec!["nosuid".into(), "nodev".into(), "size=64m".into()] }
+        );
         assert!(tmpfs("/run", "lowerdir=/").is_err());
     }
 }

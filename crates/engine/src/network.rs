@@ -65,7 +65,8 @@ pub(crate) fn endpoints(
     mac: &str,
     canonical: impl Fn(&str) -> Option<(String, String)>,
 ) -> Result<BTreeMap<String, EndpointSettings>> {
-    let named = |reference: &str| canonical(reference).unwrap_or_else(|| (reference.to_owned(), String::new()));
+    let named =
+        |reference: &str| canonical(reference).unwrap_or_else(|| (reference.to_owned(), String::new()));
     let mut all = BTreeMap::new();
     for (reference, settings) in &config.endpoints_config {
         let (name, id) = named(reference);
@@ -95,7 +96,9 @@ pub(crate) fn endpoints(
         mac.clone_into(&mut settings.mac_address);
     }
     if matches!(main.as_str(), "host" | "none") && all.len() > 1 {
-        return Err(parameter("container cannot be connected to multiple networks with one of the networks in private (none) or host mode"));
+        return Err(parameter(
+            "container cannot be connected to multiple networks with one of the networks in private (none) or host mode",
+        ));
     }
     check(&main, &all[&main])?;
     Ok(all)
@@ -145,7 +148,11 @@ fn container_port(text: &str) -> Result<(u16, Transport)> {
     let protocol = match protocol {
         "tcp" => Transport::Tcp,
         "udp" => Transport::Udp,
-        _ => return Err(parameter(format!("invalid protocol in port \"{text}\": tcp and udp can be published"))),
+        _ => {
+            return Err(parameter(format!(
+                "invalid protocol in port \"{text}\": tcp and udp can be published"
+            )));
+        }
     };
     match number.parse() {
         Ok(0) | Err(_) => Err(bad()),
@@ -165,7 +172,9 @@ fn port_spec(binding: &PortBinding, container_port: u16, protocol: Transport) ->
             // "All addresses" of IPv6 comes beside that of IPv4; published ports are IPv4 here.
             Ok(IpAddr::V6(ip)) if ip.is_unspecified() => return Ok(None),
             Ok(IpAddr::V6(_)) => {
-                return Err(parameter(format!("invalid host IP {ip}: ports are published on IPv4 addresses only")));
+                return Err(parameter(format!(
+                    "invalid host IP {ip}: ports are published on IPv4 addresses only"
+                )));
             }
             Err(_) => return Err(parameter(format!("invalid IP address: {ip}"))),
         },
@@ -217,7 +226,11 @@ fn asked(settings: &EndpointSettings) -> EndpointSettings {
         driver_opts: settings.driver_opts.clone(),
         gw_priority: settings.gw_priority,
         network_id: settings.network_id.clone(),
-        mac_address: if settings.endpoint_id.is_empty() { settings.mac_address.clone() } else { String::new() },
+        mac_address: if settings.endpoint_id.is_empty() {
+            settings.mac_address.clone()
+        } else {
+            String::new()
+        },
         ..EndpointSettings::default()
     }
 }
@@ -356,7 +369,8 @@ impl Engine {
 
     fn dns_settings(&self, record: &Record) -> Result<DnsSettings> {
         let config = self.config();
-        let or = |own: &[String], default: &[String]| if own.is_empty() { default.to_vec() } else { own.to_vec() };
+        let or =
+            |own: &[String], default: &[String]| if own.is_empty() { default.to_vec() } else { own.to_vec() };
         let servers = or(&record.host.dns, &config.default_dns)
             .iter()
             .map(|ip| ip.parse().map_err(|_| parameter(format!("bad nameserver address {ip}"))))
@@ -411,11 +425,13 @@ impl Engine {
     }
 
     fn network_event(&self, action: &str, id: &str, name: &str, container: &Container) {
+        // What this node does not know by itself comes from the cluster.
+        let driver = self.networks().inspect(id).map_or_else(|_| "overlay".to_owned(), |n| n.spec.driver);
         self.publish(
             Event::local("network", action, id)
                 .with("container", container.id.as_str())
                 .with("name", name)
-                .with("type", if name == "bridge" { "bridge" } else { "" }),
+                .with("type", driver),
         );
     }
 
@@ -553,7 +569,8 @@ fn host_texts(record: &Record, dns: &DnsSettings) -> (String, String) {
     let own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let overridden = !(dns.servers.is_empty() && dns.search.is_empty() && dns.options.is_empty());
     let resolv = if overridden { merged_resolv_conf(&own, dns) } else { own };
-    let mut hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_else(|_| "127.0.0.1\tlocalhost\n".to_owned());
+    let mut hosts =
+        std::fs::read_to_string("/etc/hosts").unwrap_or_else(|_| "127.0.0.1\tlocalhost\n".to_owned());
     for (name, address) in extra_hosts(record).unwrap_or_default() {
         let address = if address == "host-gateway" { "127.0.0.1".to_owned() } else { address };
         hosts.push_str(&format!("{address}\t{name}\n"));
@@ -600,7 +617,8 @@ mod tests {
 
     #[test]
     fn ports_are_read_with_ranges_and_addresses() {
-        let binding = |ip: &str, port: &str| PortBinding { host_ip: ip.to_owned(), host_port: port.to_owned() };
+        let binding =
+            |ip: &str, port: &str| PortBinding { host_ip: ip.to_owned(), host_port: port.to_owned() };
         let read = |ip: &str, port: &str| port_spec(&binding(ip, port), 80, Transport::Tcp);
         assert_eq!(read("", "8080").unwrap().unwrap().host_ports, (8080, 8080));
         assert_eq!(read("127.0.0.1", "1-5").unwrap().unwrap().host_ports, (1, 5));

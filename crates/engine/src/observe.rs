@@ -89,9 +89,10 @@ impl Engine {
         let image = {
             let record = container.record();
             let config = request.config.as_ref().unwrap_or(&record.config);
-            let mut config: RunConfig = serde_json::to_value(config)
-                .and_then(serde_json::from_value)
-                .map_err(|source| Error::Document { act: "read the container's configuration".to_owned(), source })?;
+            let mut config: RunConfig =
+                serde_json::to_value(config).and_then(serde_json::from_value).map_err(|source| {
+                    Error::Document { act: "read the container's configuration".to_owned(), source }
+                })?;
             apply_changes(&mut config, &request.changes).map_err(|error| parameter(error.chain()))?;
             let name = request
                 .reference
@@ -127,7 +128,11 @@ impl Engine {
         drop(operation);
         let id = made?.to_string();
         let name = request.reference.unwrap_or_default();
-        self.container_event(&container, "commit", &[("comment", request.comment), ("imageID", id.clone()), ("imageRef", name)]);
+        self.container_event(
+            &container,
+            "commit",
+            &[("comment", request.comment), ("imageID", id.clone()), ("imageRef", name)],
+        );
         Ok(id)
     }
 }

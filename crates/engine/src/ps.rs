@@ -52,7 +52,10 @@ const KNOWN: &[(&[&str], Column)] = &[
     (&["%cpu", "pcpu"], Column { title: "%CPU", value: |p, h| format!("{:.1}", cpu_percent(p, h)) }),
     (&["%mem", "pmem"], Column { title: "%MEM", value: |p, h| format!("{:.1}", memory_percent(p, h)) }),
     (&["vsz", "vsize"], Column { title: "VSZ", value: |p, _| (p.virtual_bytes / 1024).to_string() }),
-    (&["rss", "rssize"], Column { title: "RSS", value: |p, h| (p.resident_pages * h.page / 1024).to_string() }),
+    (
+        &["rss", "rssize"],
+        Column { title: "RSS", value: |p, h| (p.resident_pages * h.page / 1024).to_string() },
+    ),
     (&["tty", "tt", "tname"], Column { title: "TTY", value: |p, _| terminal(p.tty) }),
     (&["stat", "s", "state"], Column { title: "STAT", value: |p, _| p.state.clone() }),
     (&["stime", "start", "start_time"], Column { title: "STIME", value: started }),
@@ -85,7 +88,9 @@ pub(crate) fn columns(arguments: &str) -> Result<Vec<Column>> {
         } else {
             let plain = word.trim_start_matches('-');
             if plain.is_empty() || !plain.chars().all(|c| "aefuxAlwjdHT".contains(c)) {
-                return Err(parameter(format!("unsupported ps argument {word:?}: use -ef, aux or -o with a list of columns")));
+                return Err(parameter(format!(
+                    "unsupported ps argument {word:?}: use -ef, aux or -o with a list of columns"
+                )));
             }
             // BSD style `aux` has other columns than `-ef`.
             long |= plain.contains('u') && !word.starts_with('-');
@@ -265,7 +270,8 @@ mod tests {
 
     #[test]
     fn arguments_choose_columns() {
-        let titles = |arguments: &str| columns(arguments).unwrap().iter().map(|c| c.title).collect::<Vec<_>>();
+        let titles =
+            |arguments: &str| columns(arguments).unwrap().iter().map(|c| c.title).collect::<Vec<_>>();
         assert_eq!(titles(""), ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
         assert_eq!(titles("-ef"), titles(""));
         assert_eq!(titles("aux")[..3], ["USER", "PID", "%CPU"]);

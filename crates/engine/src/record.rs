@@ -129,9 +129,8 @@ pub(crate) struct Kept {
 impl Records {
     /// Opens the database and reads all of it.
     pub fn open(path: &Path) -> Result<(Records, Kept)> {
-        let failed = |act: &'static str| {
-            move |error: redb::Error| Error::Records { act, source: Box::new(error) }
-        };
+        let failed =
+            |act: &'static str| move |error: redb::Error| Error::Records { act, source: Box::new(error) };
         let database = Database::create(path).map_err(|e| failed("open")(e.into()))?;
         prepare(&database).map_err(failed("prepare"))?;
         let kept = Kept {
@@ -292,7 +291,8 @@ mod tests {
         {
             let (records, kept) = Records::open(&path).unwrap();
             assert!(kept.volumes.is_empty());
-            let all = (0..50).map(|n| records.put(Table::Volumes, &format!("v{n}"), &volume(&format!("v{n}"))));
+            let all =
+                (0..50).map(|n| records.put(Table::Volumes, &format!("v{n}"), &volume(&format!("v{n}"))));
             for written in all.collect::<Vec<_>>() {
                 written.await.unwrap();
             }

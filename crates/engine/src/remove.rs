@@ -71,7 +71,11 @@ impl Engine {
     }
 
     /// Removes a container that does not run; the operation lock is held.
-    pub(crate) async fn remove_locked(&self, container: &Arc<Container>, options: RemoveOptions) -> Result<()> {
+    pub(crate) async fn remove_locked(
+        &self,
+        container: &Arc<Container>,
+        options: RemoveOptions,
+    ) -> Result<()> {
         if container.life.borrow().removed {
             return Ok(());
         }
@@ -89,7 +93,11 @@ impl Engine {
         self.detach_foreign(container).await;
         self.forget_execs(container);
         if let Err(error) = self.remove_parts(container).await {
-            tracing::warn!(container = container.id.short(), error = error.whole(), "remove files of a container");
+            tracing::warn!(
+                container = container.id.short(),
+                error = error.whole(),
+                "remove files of a container"
+            );
         }
         if options.volumes {
             self.remove_anonymous_volumes(container).await;
@@ -108,7 +116,8 @@ impl Engine {
         let id = container.id.as_str();
         let (images, name) = (Arc::clone(self.images()), id.to_owned());
         let rootfs =
-            blocking("removing a root file system", move || images.remove_rootfs(&name).map_err(image_error)).await;
+            blocking("removing a root file system", move || images.remove_rootfs(&name).map_err(image_error))
+                .await;
         let durable = self.discard(&self.container_folder(&container.id));
         // The run folders are on another file system than the trash, and small.
         let runs = [self.run_folder(id), self.files_folder(id)].map(|folder| remove_small(&folder));
@@ -135,8 +144,10 @@ impl Engine {
         for container in self.containers() {
             let chosen = {
                 let record = container.record();
-                matches!(record.state.status, ContainerStatus::Created | ContainerStatus::Exited | ContainerStatus::Dead)
-                    && filter::prunable(&record.config.labels, record.created, filters, until)
+                matches!(
+                    record.state.status,
+                    ContainerStatus::Created | ContainerStatus::Exited | ContainerStatus::Dead
+                ) && filter::prunable(&record.config.labels, record.created, filters, until)
             };
             if !chosen {
                 continue;

@@ -89,10 +89,12 @@ impl Engine {
             }
             None if ran && dir.exists() => {
                 self.destroy(container, None).await;
-                let status = lost("the container's monitor was killed while the daemon was not running, so the container was killed");
+                let status = lost(
+                    "the container's monitor was killed while the daemon was not running, so the container was killed",
+                );
                 self.ended(container, status).await;
             }
-            None if ran => self.unseen_end(container),
+            None if ran => self.unseen_end(container).await,
             _ => {
                 if was == ContainerStatus::Restarting {
                     // Back to "exited"; the policy is applied by the caller.
@@ -139,7 +141,7 @@ impl Engine {
     }
 
     /// The machine went down while it ran.
-    fn unseen_end(&self, container: &Container) {
+    async fn unseen_end(&self, container: &Arc<Container>) {
         let status = ExitStatus { exit_code: UNSEEN, signal: None, error: None, ..lost("") };
         fill_end(&mut container.record(), &status, Timestamp::now());
         container.record().state.error.clear();
@@ -150,15 +152,26 @@ impl Engine {
         }
         drop(record);
         container.life.send_modify(|life| life.exit.code = UNSEEN);
+        if container.record().host.auto_remove {
+            let options = RemoveOptions { force: true, volumes: true, link: false };
+            if let Err(error) = self.remove_locked(container, options).await {
+                tracing::warn!(
+                    container = container.id.short(),
+                    error = error.whole(),
+                    "remove an ended container"
+                );
+            }
+            return;
+        }
         self.save_soon(container);
     }
 
     /// Whether the restart policy starts it now. Those whose end was recorded by [`Engine::ended`] are scheduled already.
     fn wants_start(&self, container: &Container, was: ContainerStatus) -> bool {
         let record = container.record();
-        let running = matches!(was, ContainerStatus::Running | ContainerStatus::Paused | ContainerStatus::Restarting);
-        let ended =
-            matches!(record.state.status, ContainerStatus::Exited | ContainerStatus::Created);
+        let running =
+            matches!(was, ContainerStatus::Running | ContainerStatus::Paused | ContainerStatus::Restarting);
+        let ended = matches!(record.state.status, ContainerStatus::Exited | ContainerStatus::Created);
         ended
             && (record.has_run || running)
             && restart::at_open(

@@ -61,9 +61,9 @@ pub(crate) fn at_open(policy: &RestartPolicy, stopped_by_user: bool, was_running
 pub(crate) fn check(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
     let name = policy.name.as_str();
     match name {
-        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => Err(parameter(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
-        )),
+        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            Err(parameter("invalid restart policy: maximum retry count can only be used with 'on-failure'"))
+        }
         "on-failure" if policy.maximum_retry_count < 0 => {
             Err(parameter("invalid restart policy: maximum retry count cannot be negative"))
         }

@@ -38,9 +38,7 @@ fn mount_error(error: MountError) -> Error {
 /// A mount of layers that is attached nowhere; it goes with the root.
 pub(crate) fn mount(rootfs: &Rootfs, access: Access) -> Result<Root> {
     let mount = match access {
-        Access::Write => {
-            Detached::overlay(&rootfs.lower, Some((&rootfs.upper, &rootfs.work)), false, false)
-        }
+        Access::Write => Detached::overlay(&rootfs.lower, Some((&rootfs.upper, &rootfs.work)), false, false),
         // The upper layer as one more read-only layer: nothing is made in the work folder.
         Access::Read => {
             let mut lower = vec![rootfs.upper.clone()];
@@ -104,10 +102,12 @@ pub(crate) fn place(
         let source = match &mount.source {
             Source::Bind { path, .. } => PathBuf::from(path),
             Source::Volume { name, subpath, .. } => volume(name).join(subpath),
-            Source::Tmpfs { .. } => return Err(Error::NoSuchPath {
-                path: path.to_owned(),
-                container: container.id.short().to_owned(),
-            }),
+            Source::Tmpfs { .. } => {
+                return Err(Error::NoSuchPath {
+                    path: path.to_owned(),
+                    container: container.id.short().to_owned(),
+                });
+            }
         };
         return host_place(&source, rest, mount.rw);
     }
@@ -158,10 +158,8 @@ pub(crate) fn clean(path: &str) -> PathBuf {
 pub(crate) fn identity(rootfs: &Rootfs, user: &str, groups: &[String]) -> Result<Identity> {
     let passwd = layered_text(rootfs, "etc/passwd");
     let group = layered_text(rootfs, "etc/group");
-    user::resolve_in(&passwd, &group, user, groups).map_err(|error| Error::Start {
-        message: error.to_string(),
-        exit_code: 126,
-    })
+    user::resolve_in(&passwd, &group, user, groups)
+        .map_err(|error| Error::Start { message: error.to_string(), exit_code: 126 })
 }
 
 /// Who a process of a running container will be.
@@ -235,6 +233,8 @@ fn copy_tree(source: Root, target: Root, name: &Path) -> Result<()> {
     let packed = packer.join().unwrap_or_else(|_| Err("the packing thread ended".to_owned()));
     let failed = |text: String| io("copy the image's content into", name)(std::io::Error::other(text));
     packed.map_err(failed)?;
-    unpacked.map_err(|error| io("copy the image's content into", name)(std::io::Error::other(crate::error::whole(&error))))?;
+    unpacked.map_err(|error| {
+        io("copy the image's content into", name)(std::io::Error::other(crate::error::whole(&error)))
+    })?;
     Ok(())
 }

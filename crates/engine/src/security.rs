@@ -47,7 +47,9 @@ impl Options {
                     profile_from_json(profile, &[])?;
                     parsed.seccomp = SeccompChoice::Profile(profile.to_owned());
                 }
-                ("apparmor", "unconfined" | "docker-default" | "") | ("label", _) | ("systempaths", "unconfined") => {}
+                ("apparmor", "unconfined" | "docker-default" | "")
+                | ("label", _)
+                | ("systempaths", "unconfined") => {}
                 ("apparmor", _) => {
                     return Err(parameter(format!("{option}: AppArmor is not enabled on this host")));
                 }

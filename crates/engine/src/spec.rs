@@ -134,12 +134,7 @@ fn process(
 }
 
 pub(crate) fn user(identity: &Identity) -> oci::User {
-    oci::User {
-        uid: identity.uid,
-        gid: identity.gid,
-        umask: None,
-        additional_gids: identity.groups.clone(),
-    }
+    oci::User { uid: identity.uid, gid: identity.gid, umask: None, additional_gids: identity.groups.clone() }
 }
 
 /// The variables of a process: what every container has, then its own over it.
@@ -365,13 +360,18 @@ pub(crate) fn check(host: &HostConfig) -> Result<()> {
 /// Only kernel parameters that belong to a namespace of the container may be set.
 fn sysctls(wanted: &BTreeMap<String, String>, host: &HostConfig) -> Result<()> {
     const IPC: [&str; 9] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.msg_next_id",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.msg_next_id",
     ];
     for key in wanted.keys() {
-        let refused = |mode: &str| {
-            parameter(format!("sysctl '{key}' not allowed in host {mode} namespace"))
-        };
+        let refused = |mode: &str| parameter(format!("sysctl '{key}' not allowed in host {mode} namespace"));
         if key.contains("..") || key.contains('\0') {
             return Err(parameter(format!("sysctl '{key}' is not allowed")));
         }

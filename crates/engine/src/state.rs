@@ -56,7 +56,9 @@ pub(crate) fn next(status: Status, step: Step) -> Option<Status> {
         (Status::Restarting, Step::GaveUp | Step::Exited) => Status::Exited,
         (Status::Running, Step::Paused) => Status::Paused,
         (Status::Paused, Step::Unpaused) => Status::Running,
-        (Status::Created | Status::Exited | Status::Restarting | Status::Dead, Step::Remove) => Status::Removing,
+        (Status::Created | Status::Exited | Status::Restarting | Status::Dead, Step::Remove) => {
+            Status::Removing
+        }
         (Status::Removing, Step::RemoveFailed) => Status::Dead,
         _ => return None,
     })
@@ -83,11 +85,17 @@ mod tests {
             (Step::Started, [Some(Running), None, None, Some(Running), None, Some(Running), None]),
             (Step::StartFailed, [Some(Created), None, None, Some(Exited), None, Some(Exited), None]),
             (Step::Exited, [None, Some(Exited), Some(Exited), Some(Exited), None, None, None]),
-            (Step::ExitedToRestart, [None, Some(Restarting), Some(Restarting), Some(Restarting), None, None, None]),
+            (
+                Step::ExitedToRestart,
+                [None, Some(Restarting), Some(Restarting), Some(Restarting), None, None, None],
+            ),
             (Step::GaveUp, [None, None, None, Some(Exited), None, None, None]),
             (Step::Paused, [None, Some(Paused), None, None, None, None, None]),
             (Step::Unpaused, [None, None, Some(Running), None, None, None, None]),
-            (Step::Remove, [Some(Removing), None, None, Some(Removing), None, Some(Removing), Some(Removing)]),
+            (
+                Step::Remove,
+                [Some(Removing), None, None, Some(Removing), None, Some(Removing), Some(Removing)],
+            ),
             (Step::RemoveFailed, [None, None, None, None, Some(Dead), None, None]),
         ];
         for (step, row) in table {

@@ -189,7 +189,8 @@ impl Engine {
     ) -> Result<Vec<String>> {
         let mut made = Vec::new();
         for mount in mounts {
-            let Source::Volume { name, driver, options, labels, no_copy, subpath, anonymous } = &mut mount.source
+            let Source::Volume { name, driver, options, labels, no_copy, subpath, anonymous } =
+                &mut mount.source
             else {
                 continue;
             };
@@ -208,7 +209,8 @@ impl Engine {
             if *no_copy || !subpath.is_empty() || !record.options.is_empty() {
                 continue;
             }
-            let (path, lower, inside) = (self.volume_path(&record.name), lower.to_vec(), mount.destination.clone());
+            let (path, lower, inside) =
+                (self.volume_path(&record.name), lower.to_vec(), mount.destination.clone());
             blocking("copying into a volume", move || {
                 let empty = std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
                 if empty { crate::rootfs::copy_up(&lower, &inside, &path) } else { Ok(()) }
@@ -273,7 +275,9 @@ fn check(request: &VolumeRequest) -> Result<()> {
         )));
     }
     if let Some(key) = request.options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device")) {
-        return Err(parameter(format!("invalid option: \"{key}\"; the local driver knows type, o and device")));
+        return Err(parameter(format!(
+            "invalid option: \"{key}\"; the local driver knows type, o and device"
+        )));
     }
     if !request.options.is_empty() && !request.options.contains_key("device") {
         return Err(parameter("missing device in volume options"));
@@ -305,7 +309,8 @@ fn mount_options(options: &BTreeMap<String, String>, path: &Path) -> Result<()> 
     let done = if bind {
         mount_bind_recursive(device, path)
     } else {
-        let data = std::ffi::CString::new(data.join(",")).map_err(|_| parameter("invalid volume option o"))?;
+        let data =
+            std::ffi::CString::new(data.join(",")).map_err(|_| parameter("invalid volume option o"))?;
         mount(device, path, kind, flags, Some(data.as_c_str()))
     };
     done.map_err(|error| Error::Io { act: "mount volume on", path: path.to_owned(), source: error.into() })

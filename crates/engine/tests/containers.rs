@@ -45,19 +45,24 @@ fn environment_user_and_working_directory_are_as_asked() {
 fn names_conflict_and_references_resolve() {
     on_node(|node| async move {
         let id = node.create("one", sh("true"), no_network()).await;
-        let request = CreateRequest { name: Some("one".into()), config: sh("true"), ..CreateRequest::default() };
+        let request =
+            CreateRequest { name: Some("one".into()), config: sh("true"), ..CreateRequest::default() };
         let (kind, text) = refused(node.engine.create(request).await);
         assert_eq!(kind, ErrorKind::Conflict);
-        assert!(text.starts_with("Conflict. The container name \"/one\" is already in use by container"), "{text}");
+        assert!(
+            text.starts_with("Conflict. The container name \"/one\" is already in use by container"),
+            "{text}"
+        );
         node.engine.rename("one", "two").await.unwrap();
         assert_eq!(node.engine.get("/two").unwrap().id.as_str(), id);
-        assert_eq!(refused(node.engine.get("one")), (ErrorKind::NotFound, "No such container: one".to_owned()));
+        assert_eq!(
+            refused(node.engine.get("one")),
+            (ErrorKind::NotFound, "No such container: one".to_owned())
+        );
         node.engine.remove("two", RemoveOptions::default()).await.unwrap();
         assert!(node.engine.list().is_empty());
-        let request = CreateRequest {
-            config: ContainerConfigOf::image("nothing/here"),
-            ..CreateRequest::default()
-        };
+        let request =
+            CreateRequest { config: ContainerConfigOf::image("nothing/here"), ..CreateRequest::default() };
         assert_eq!(refused(node.engine.create(request).await).1, "No such image: nothing/here:latest");
         node
     });
@@ -91,14 +96,23 @@ fn commands_that_cannot_run_say_why() {
 #[test]
 fn stop_asks_and_then_kills() {
     on_node(|node| async move {
-        let polite = node.run("polite", sh("trap 'exit 5' TERM; echo ready; while true; do sleep 0.05; done"), no_network()).await;
+        let polite = node
+            .run(
+                "polite",
+                sh("trap 'exit 5' TERM; echo ready; while true; do sleep 0.05; done"),
+                no_network(),
+            )
+            .await;
         let text = async || node.log(&polite).await;
         while text().await.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         node.engine.stop(&polite, None, StopTimeout::After(Duration::from_secs(20))).await.unwrap();
         assert_eq!(node.engine.get(&polite).unwrap().state.exit_code, 5);
-        assert_eq!(refused(node.engine.stop(&polite, None, StopTimeout::Default).await).0, ErrorKind::NotModified);
+        assert_eq!(
+            refused(node.engine.stop(&polite, None, StopTimeout::Default).await).0,
+            ErrorKind::NotModified
+        );
         // The first process of a pid namespace ignores signals that it has no handler for.
         let deaf = node.run("deaf", command(&["sleep", "1000"]), no_network()).await;
         node.engine.stop(&deaf, None, StopTimeout::After(Duration::from_millis(50))).await.unwrap();
@@ -111,7 +125,10 @@ fn stop_asks_and_then_kills() {
         assert_eq!(refused(node.engine.start(&killed).await).0, ErrorKind::NotModified);
         node.engine.restart(&killed, None, StopTimeout::After(Duration::ZERO)).await.unwrap();
         assert_eq!(node.engine.get(&killed).unwrap().state.status, ContainerStatus::Running);
-        assert_eq!(refused(node.engine.remove(&killed, RemoveOptions::default()).await).0, ErrorKind::Conflict);
+        assert_eq!(
+            refused(node.engine.remove(&killed, RemoveOptions::default()).await).0,
+            ErrorKind::Conflict
+        );
         node.engine.remove(&killed, FORCE).await.unwrap();
         node
     });
@@ -144,6 +161,11 @@ fn a_container_that_removes_itself_is_gone_after_its_end() {
         node.engine.start(&id).await.unwrap();
         assert_eq!(within(wait.done()).await.unwrap().code, 4);
         assert!(node.engine.get("once").is_err());
+        let id = node.run("twice", command(&["sleep", "1000"]), host.clone()).await;
+        node.engine.restart(&id, None, StopTimeout::After(Duration::ZERO)).await.unwrap();
+        assert_eq!(node.engine.get(&id).unwrap().state.status, ContainerStatus::Running);
+        node.engine.kill(&id, None).await.unwrap();
+        assert!(node.engine.get(&id).is_err());
         let id = node.create("failing", command(&["nope"]), host).await;
         assert!(node.engine.start(&id).await.is_err());
         assert!(node.engine.get(&id).is_err(), "a failed start removes it too");
@@ -182,7 +204,13 @@ fn attach_carries_input_and_a_terminal_is_one_stream() {
         let mut config = command(&["cat"]);
         (config.open_stdin, config.stdin_once) = (true, true);
         let id = node.create("cat", config, no_network()).await;
-        let all = AttachOptions { stdin: true, stdout: true, stderr: true, stream: true, ..AttachOptions::default() };
+        let all = AttachOptions {
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            stream: true,
+            ..AttachOptions::default()
+        };
         let mut attachment = node.engine.attach(&id, all.clone()).await.unwrap();
         node.engine.start(&id).await.unwrap();
         let mut input = attachment.input.take().unwrap();
@@ -210,7 +238,13 @@ fn detach_keys_leave_the_container_running() {
         let mut config = command(&["cat"]);
         (config.open_stdin, config.tty) = (true, true);
         let id = node.run("dd", config, no_network()).await;
-        let all = AttachOptions { stdin: true, stdout: true, stderr: true, stream: true, ..AttachOptions::default() };
+        let all = AttachOptions {
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            stream: true,
+            ..AttachOptions::default()
+        };
         let mut attachment = node.engine.attach(&id, all).await.unwrap();
         attachment.input.as_mut().unwrap().write_all(&[16, 17]).await.unwrap();
         collect(attachment.output).await;
@@ -235,7 +269,8 @@ fn exec_runs_beside_the_first_process() {
             ..ExecSpec::default()
         };
         let exec = node.engine.exec_create(&id, spec).await.unwrap();
-        let started = node.engine.exec_start(&exec, ExecStart::Attached { console_size: None }).await.unwrap();
+        let started =
+            node.engine.exec_start(&exec, ExecStart::Attached { console_size: None }).await.unwrap();
         let mut attachment = started.unwrap();
         let mut input = attachment.input.take().unwrap();
         input.write_all(b"in\n").await.unwrap();
@@ -286,8 +321,11 @@ fn health_checks_decide() {
 fn logs_are_tailed_followed_and_rotated() {
     on_node(|node| async move {
         let mut host = no_network();
-        host.log_config.config = [("max-size", "2k"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let id = node.create("ll", sh("for i in $(seq 200); do echo line $i; done; sleep 0.2; echo last"), host).await;
+        host.log_config.config =
+            [("max-size", "2k"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let id = node
+            .create("ll", sh("for i in $(seq 200); do echo line $i; done; sleep 0.2; echo last"), host)
+            .await;
         let options = LogOptions { stdout: true, stderr: true, follow: true, ..LogOptions::default() };
         let mut followed = node.engine.logs(&id, options).await.unwrap();
         node.engine.start(&id).await.unwrap();
@@ -299,7 +337,8 @@ fn logs_are_tailed_followed_and_rotated() {
         let path = node.engine.get(&id).unwrap().log_path;
         assert!(path.with_extension("log.1").exists() && !path.with_extension("log.3").exists());
         let options = LogOptions { stdout: true, tail: Some(2), ..LogOptions::default() };
-        let tail: Vec<_> = node.engine.logs(&id, options).await.unwrap().map(|l| l.unwrap().bytes).collect().await;
+        let tail: Vec<_> =
+            node.engine.logs(&id, options).await.unwrap().map(|l| l.unwrap().bytes).collect().await;
         assert_eq!(tail, ["line 200\n", "last\n"]);
         node
     });
@@ -397,6 +436,38 @@ fn the_image_name_is_kept_and_users_of_it_are_known() {
         assert_eq!(node.engine.users_of_image(&view.image_id).len(), 1);
         let filters = Filters::from([("ancestor".to_owned(), vec![IMAGE.to_owned()])]);
         assert_eq!(node.engine.list_filtered(&filters, true, None).unwrap().len(), 1);
+        node
+    });
+}
+
+/// Prints the time of one whole life of a container; a debug build tells only orders of magnitude.
+#[test]
+#[ignore = "a measurement"]
+fn the_life_of_a_container_takes_milliseconds() {
+    on_node(|node| async move {
+        for (what, mode) in [("none", "none"), ("bridge", "bridge")] {
+            let mut times = [Duration::ZERO; 4];
+            for _ in 0..50 {
+                let host = HostConfig { network_mode: mode.to_owned(), ..HostConfig::default() };
+                let begun = std::time::Instant::now();
+                let id = node.create("", command(&["true"]), host).await;
+                times[0] += begun.elapsed();
+                let wait = node.engine.wait(&id, WaitCondition::NextExit).unwrap();
+                node.engine.start(&id).await.unwrap();
+                times[1] += begun.elapsed();
+                wait.done().await.unwrap();
+                times[2] += begun.elapsed();
+                node.engine.remove(&id, RemoveOptions::default()).await.unwrap();
+                times[3] += begun.elapsed();
+            }
+            println!(
+                "{what}: created {:?}, started {:?}, ended {:?}, removed {:?}",
+                times[0] / 50,
+                times[1] / 50,
+                times[2] / 50,
+                times[3] / 50
+            );
+        }
         node
     });
 }

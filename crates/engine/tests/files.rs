@@ -19,7 +19,8 @@ fn with(change: impl FnOnce(&mut HostConfig)) -> HostConfig {
 fn volumes_are_filled_from_the_image_kept_and_pruned() {
     on_node(|node| async move {
         let host = with(|h| h.binds = vec!["named:/data".into()]);
-        let (code, out, err) = node.output(sh("cat /data/from-image; echo more > /data/mine"), host.clone()).await;
+        let (code, out, err) =
+            node.output(sh("cat /data/from-image; echo more > /data/mine"), host.clone()).await;
         assert_eq!((code, out.as_str(), err.as_str()), (0, "seed\n", ""));
         let (_, out, _) = node.output(sh("cat /data/*"), host.clone()).await;
         assert_eq!(out, "seed\nmore\n");
@@ -103,12 +104,20 @@ fn binds_and_memory_are_mounted_as_asked() {
         assert!(err.contains("Read-only"), "{err}");
         assert_eq!(std::fs::read_to_string(source.join("made")).unwrap(), "a\n");
         let missing = with(|h| {
-            let m = Mount { r#type: "bind".into(), source: "/no/where".into(), target: "/x".into(), ..Mount::default() };
+            let m = Mount {
+                r#type: "bind".into(),
+                source: "/no/where".into(),
+                target: "/x".into(),
+                ..Mount::default()
+            };
             h.mounts = vec![m];
         });
         let request = CreateRequest { config: sh("true"), host: missing, ..CreateRequest::default() };
         let text = refused(node.engine.create(request).await).1;
-        assert_eq!(text, "invalid mount config for type \"bind\": bind source path does not exist: /no/where");
+        assert_eq!(
+            text,
+            "invalid mount config for type \"bind\": bind source path does not exist: /no/where"
+        );
         node
     });
 }
@@ -118,7 +127,10 @@ fn privileges_are_those_asked_for() {
     on_node(|node| async move {
         let caps = "grep -i -e capbnd -e nonewprivs -e seccomp: /proc/self/status";
         let (_, out, _) = node.output(sh(caps), no_network()).await;
-        assert!(out.contains("00000000a80425fb") && out.contains("NoNewPrivs:\t0") && out.contains("Seccomp:\t2"), "{out}");
+        assert!(
+            out.contains("00000000a80425fb") && out.contains("NoNewPrivs:\t0") && out.contains("Seccomp:\t2"),
+            "{out}"
+        );
         let host = with(|h| {
             h.cap_drop = vec!["ALL".into()];
             h.cap_add = vec!["kill".into()];
@@ -126,10 +138,23 @@ fn privileges_are_those_asked_for() {
             h.resources.ulimits = vec![Ulimit { name: "nofile".into(), soft: 77, hard: 88 }];
             h.sysctls = BTreeMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned())]);
         });
-        let (_, out, err) = node.output(sh(&format!("{caps}; ulimit -n; cat /proc/sys/net/ipv4/ip_unprivileged_port_start")), host).await;
-        assert!(out.contains("0000000000000020") && out.contains("NoNewPrivs:\t1") && out.contains("Seccomp:\t0"), "{out}");
+        let (_, out, err) = node
+            .output(
+                sh(&format!("{caps}; ulimit -n; cat /proc/sys/net/ipv4/ip_unprivileged_port_start")),
+                host,
+            )
+            .await;
+        assert!(
+            out.contains("0000000000000020") && out.contains("NoNewPrivs:\t1") && out.contains("Seccomp:\t0"),
+            "{out}"
+        );
         assert!(out.ends_with("77\n7\n"), "{out} {err}");
-        let (_, out, _) = node.output(sh("ls /dev/mem /dev/kmsg 2>&1; mount -t tmpfs x /tmp && echo mounted"), with(|h| h.privileged = true)).await;
+        let (_, out, _) = node
+            .output(
+                sh("ls /dev/mem /dev/kmsg 2>&1; mount -t tmpfs x /tmp && echo mounted"),
+                with(|h| h.privileged = true),
+            )
+            .await;
         assert!(out.contains("/dev/kmsg") && out.ends_with("mounted\n"), "{out}");
         let (code, _, _) = node.output(sh("mount -t tmpfs x /tmp"), no_network()).await;
         assert_ne!(code, 0);
@@ -140,7 +165,8 @@ fn privileges_are_those_asked_for() {
 #[test]
 fn namespaces_can_be_shared() {
     on_node(|node| async move {
-        let id = node.run("other", command(&["sleep", "1000"]), with(|h| h.ipc_mode = "shareable".into())).await;
+        let id =
+            node.run("other", command(&["sleep", "1000"]), with(|h| h.ipc_mode = "shareable".into())).await;
         node.exec(&id, "echo shared > /dev/shm/file").await;
         let host = with(|h| {
             h.pid_mode = "container:other".into();
@@ -193,7 +219,10 @@ fn files_are_copied_in_and_out_running_and_stopped() {
             node.engine.archive_put(&id, "/vol", tarball(&[("file", round)]), true, true).await.unwrap();
             let (stat, reader) = node.engine.archive_get(&id, "/tmp/dir").await.unwrap();
             assert_eq!((stat.name.as_str(), stat.mode >> 31), ("dir", 1));
-            assert_eq!(tar_of(reader).await, [("dir/".into(), String::new()), ("dir/file".into(), round.to_owned())]);
+            assert_eq!(
+                tar_of(reader).await,
+                [("dir/".into(), String::new()), ("dir/file".into(), round.to_owned())]
+            );
             let (_, reader) = node.engine.archive_get(&id, "/vol/file").await.unwrap();
             assert_eq!(tar_of(reader).await, [("file".into(), round.to_owned())]);
             let text = refused(node.engine.archive_stat(&id, "/none").await).1;
@@ -201,16 +230,26 @@ fn files_are_copied_in_and_out_running_and_stopped() {
             let over = node.engine.archive_put(&id, "/tmp", tarball(&[("dir", "file")]), true, false).await;
             assert_eq!(refused(over).0, ErrorKind::InvalidParameter);
         }
-        assert_eq!(node.exec(&id, "cat /tmp/dir/file /vol/file; stat -c %u /tmp/dir/file /vol/file").await.1, "runningrunning0\n1000\n");
+        assert_eq!(
+            node.exec(&id, "cat /tmp/dir/file /vol/file; stat -c %u /tmp/dir/file /vol/file").await.1,
+            "runningrunning0\n1000\n"
+        );
         // A link that leads out of the container leads nowhere.
         std::fs::write(node.path().join("secret"), "outside").unwrap();
         let secret = node.path().join("secret");
-        node.exec(&id, &format!("mkdir -p /a; ln -s {} /a/link; ln -s ../../../../../.. /a/up", secret.display())).await;
+        node.exec(
+            &id,
+            &format!("mkdir -p /a; ln -s {} /a/link; ln -s ../../../../../.. /a/up", secret.display()),
+        )
+        .await;
         node.exec(&id, &format!("busybox ln -s {} /tmp/link", secret.display())).await;
         let follow = node.engine.archive_get(&id, "/tmp/link/").await;
         assert!(follow.is_err());
         let before = node.engine.changes(&id).await.unwrap();
-        assert!(before.iter().any(|c| c.path == "/tmp/dir/file" && c.kind == ChangeKind::Added), "{before:?}");
+        assert!(
+            before.iter().any(|c| c.path == "/tmp/dir/file" && c.kind == ChangeKind::Added),
+            "{before:?}"
+        );
         let whole = tar_of(node.engine.export(&id).await.unwrap()).await;
         assert!(whole.iter().any(|(name, _)| name == "bin/busybox"));
         assert!(whole.iter().any(|(name, text)| name == "tmp/dir/file" && text == "running"));
@@ -233,7 +272,8 @@ fn a_commit_is_an_image_with_the_changes() {
         };
         let image = node.engine.commit(&id, request).await.unwrap();
         assert!(image.starts_with("sha256:"));
-        let config = gantry_model::container::ContainerConfig { image: "gty-made:1".into(), ..Default::default() };
+        let config =
+            gantry_model::container::ContainerConfig { image: "gty-made:1".into(), ..Default::default() };
         assert_eq!(node.output(config, no_network()).await.1, "committed\n");
         let mut config = sh("test -e /etc/group || echo $X gone");
         config.image = image;
@@ -245,10 +285,17 @@ fn a_commit_is_an_image_with_the_changes() {
 #[test]
 fn files_in_memory_are_there_and_nowhere_else() {
     on_node(|node| async move {
-        let secret = InjectedFile { path: "/run/secrets/key".into(), data: b"s3cret".to_vec(), uid: 1000, gid: 0, mode: 0o400 };
+        let secret = InjectedFile {
+            path: "/run/secrets/key".into(),
+            data: b"s3cret".to_vec(),
+            uid: 1000,
+            gid: 0,
+            mode: 0o400,
+        };
         let mut config = sh("cat /run/secrets/key; stat -c ' %a %u' /run/secrets/key");
         config.user = "alice".into();
-        let request = CreateRequest { config, host: no_network(), files: vec![secret], ..CreateRequest::default() };
+        let request =
+            CreateRequest { config, host: no_network(), files: vec![secret], ..CreateRequest::default() };
         let id: String = node.engine.create(request).await.unwrap().id.into();
         node.engine.start(&id).await.unwrap();
         node.ended(&id).await;

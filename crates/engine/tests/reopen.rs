@@ -16,9 +16,17 @@ fn pid(node: &Node, id: &str) -> i32 {
 fn running_containers_are_found_again_with_their_logs_and_exit_codes() {
     on_node(|node| async move {
         let host = gantry_model::container::HostConfig::default();
-        let id = node.run("web", sh("while ! test -e /tmp/go; do sleep 0.02; done; echo bye; exit 5"), host).await;
+        let id =
+            node.run("web", sh("while ! test -e /tmp/go; do sleep 0.02; done; echo bye; exit 5"), host).await;
         let before = node.engine.get(&id).unwrap();
-        let spec = ExecSpec { cmd: vec!["sh".into(), "-c".into(), "while ! test -e /tmp/go; do sleep 0.02; done; exit 6".into()], ..ExecSpec::default() };
+        let spec = ExecSpec {
+            cmd: vec![
+                "sh".into(),
+                "-c".into(),
+                "while ! test -e /tmp/go; do sleep 0.02; done; exit 6".into(),
+            ],
+            ..ExecSpec::default()
+        };
         let exec = node.engine.exec_create(&id, spec).await.unwrap();
         node.engine.exec_start(&exec, ExecStart::Detached).await.unwrap();
         let node = node.reopen().await;
@@ -86,7 +94,11 @@ fn kill_monitor(process: i32) {
     let parent: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     let comm = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap();
     assert_ne!(parent, i32::try_from(std::process::id()).unwrap(), "{comm}");
-    rustix::process::kill_process(rustix::process::Pid::from_raw(parent).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(parent).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -110,7 +122,10 @@ fn a_machine_that_went_down_is_noticed() {
         let node = node.reopen().await;
         assert_eq!(node.engine.get(&id).unwrap().state.exit_code, 255);
         assert_eq!(node.engine.get(&stopped).unwrap().state.status, ContainerStatus::Exited);
-        until("the start by policy", || node.engine.get(&kept).unwrap().state.status == ContainerStatus::Running).await;
+        until("the start by policy", || {
+            node.engine.get(&kept).unwrap().state.status == ContainerStatus::Running
+        })
+        .await;
         node
     });
 }

@@ -6,8 +6,8 @@
 
 use futures_util::StreamExt;
 use gantry_engine::{
-    AttachOptions, CreateRequest, Engine, EngineConfig, Error, ExecSpec, ExecStart, Exit, LogOptions, RemoveOptions,
-    WaitCondition,
+    AttachOptions, CreateRequest, Engine, EngineConfig, Error, ExecSpec, ExecStart, Exit, LogOptions,
+    RemoveOptions, WaitCondition,
 };
 use gantry_images::Store;
 use gantry_images::create::{LayerSource, NewImage};
@@ -26,7 +26,7 @@ pub const IMAGE: &str = "gty-busybox:test";
 
 /// Folders and cgroup of one test's node.
 pub struct Node {
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     pub cgroup: String,
     pub engine: Engine,
     pub images: Arc<Store>,
@@ -39,34 +39,47 @@ where
     F: FnOnce(Node) -> W + Send + 'static,
     W: Future<Output = Node>,
 {
-    assert!(rustix::process::geteuid().is_root(), "this test needs root");
-    let monitor = monitor();
-    let folder = tempfile::Builder::new().prefix("gty-").tempdir().expect("a folder");
-    let path = folder.path().to_owned();
-    let cgroup = path.file_name().expect("a name").to_string_lossy().into_owned();
-    let guard = CleanUp { cgroup: cgroup.clone() };
-    let body = move || {
-        unshare(Namespaces::NETWORK | Namespaces::MOUNT).expect("namespaces");
-        rustix::mount::mount_change("/", rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC)
-            .expect("private mounts");
-        let images = Store::open(path.join("images")).expect("image store");
-        make_image(&images, &path);
-        let networks = open_networks(&path);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
-        runtime.block_on(async move {
-            let engine = open_engine(&path, &monitor, &cgroup, &images, &networks).await;
-            let node = Node { folder, cgroup, engine, images, networks };
+    in_namespaces(move |folder| {
+        let path = folder.path().to_owned();
+        make_image(&Store::open(path.join("images")).expect("image store"), &path);
+        on_runtime(async move {
+            let node = Node::open(folder).await;
             let node = test(node).await;
             node.empty().await;
             node.engine.close().await;
         });
-        runtime.shutdown_timeout(Duration::from_secs(2));
+    });
+}
+
+/// Runs a test in a network and a mount namespace of its own, with a folder for it.
+pub fn in_namespaces(test: impl FnOnce(tempfile::TempDir) + Send + 'static) {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    monitor();
+    let folder = tempfile::Builder::new().prefix("gty-").tempdir().expect("a folder");
+    let guard = CleanUp { cgroup: cgroup_of(folder.path()) };
+    let body = move || {
+        use rustix::mount::MountPropagationFlags as Propagation;
+        unshare(Namespaces::NETWORK | Namespaces::MOUNT).expect("namespaces");
+        rustix::mount::mount_change("/", Propagation::PRIVATE | Propagation::REC).expect("private mounts");
+        test(folder);
     };
     let outcome = std::thread::Builder::new().name("node".to_owned()).spawn(body).expect("a thread").join();
     drop(guard);
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Runs asynchronous work on a runtime whose threads are in the caller's namespaces.
+pub fn on_runtime(work: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_secs(2));
+}
+
+fn cgroup_of(folder: &Path) -> String {
+    folder.file_name().expect("a name").to_string_lossy().into_owned()
 }
 
 /// Kills what a failed test left in its cgroups.
@@ -114,23 +127,33 @@ pub fn monitor() -> PathBuf {
         .clone()
 }
 
-fn make_image(images: &Arc<Store>, folder: &Path) {
+pub fn make_image(images: &Arc<Store>, folder: &Path) {
     let root = folder.join("busybox");
     for dir in ["bin", "etc", "tmp", "root", "data", "proc", "sys", "dev"] {
         std::fs::create_dir_all(root.join(dir)).expect("a folder");
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("/bin/busybox (package busybox-static)");
-    for applet in ["sh", "cat", "echo", "sleep", "id", "ls", "env", "true", "false", "hostname", "mount", "kill", "head",
-        "test", "touch", "pwd", "wc", "stty", "rm", "seq", "nc", "ip", "grep", "chmod", "ps", "trap", "stat", "dd", "ping"]
-    {
+    for applet in [
+        "sh", "cat", "echo", "sleep", "id", "ls", "env", "true", "false", "hostname", "mount", "kill",
+        "head", "test", "touch", "pwd", "wc", "stty", "rm", "seq", "nc", "ip", "grep", "chmod", "ps", "trap",
+        "stat", "dd", "ping",
+    ] {
         let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(applet));
     }
-    std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n").expect("write");
+    std::fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n",
+    )
+    .expect("write");
     std::fs::write(root.join("etc/group"), "root:x:0:\nalice:x:1000:\nextra:x:2000:alice\n").expect("write");
     std::fs::write(root.join("data/from-image"), "seed\n").expect("write");
     std::fs::write(root.join("not-executable"), "#!/bin/sh\n").expect("write");
     // A debug build of gantry-runtime, which is the init of --init, is linked dynamically.
-    for library in ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libgcc_s.so.1"] {
+    for library in [
+        "/lib64/ld-linux-x86-64.so.2",
+        "/lib/x86_64-linux-gnu/libc.so.6",
+        "/lib/x86_64-linux-gnu/libgcc_s.so.1",
+    ] {
         let target = root.join(&library[1..]);
         std::fs::create_dir_all(target.parent().expect("a parent")).expect("a folder");
         if Path::new(library).exists() {
@@ -147,13 +170,13 @@ fn make_image(images: &Arc<Store>, folder: &Path) {
     images.create(image).expect("image");
 }
 
-fn open_networks(path: &Path) -> Arc<Networks> {
+pub fn open_networks(path: &Path) -> Arc<Networks> {
     let mut config = NetworkConfig::new(path.join("net"), path.join("run/net"));
     config.mtu = Some(1400);
     Networks::open(config).expect("networks")
 }
 
-async fn open_engine(
+pub async fn open_engine(
     path: &Path,
     monitor: &Path,
     cgroup: &str,
@@ -164,7 +187,10 @@ async fn open_engine(
     cgroup.clone_into(&mut config.cgroup_parent);
     config.runtimes.insert(
         "runc".to_owned(),
-        gantry_engine::RuntimeEntry { path: "/usr/sbin/runc".into(), kind: gantry_engine::RuntimeKind::External },
+        gantry_engine::RuntimeEntry {
+            path: "/usr/sbin/runc".into(),
+            kind: gantry_engine::RuntimeKind::External,
+        },
     );
     Engine::open(config, Arc::clone(images), Arc::clone(networks)).await.expect("engine")
 }
@@ -189,6 +215,23 @@ pub fn no_network() -> HostConfig {
 }
 
 impl Node {
+    /// Opens a node on a folder that has an image.
+    pub async fn open(folder: tempfile::TempDir) -> Node {
+        let (path, cgroup) = (folder.path().to_owned(), cgroup_of(folder.path()));
+        let opening = tokio::task::spawn_blocking(move || {
+            (Store::open(path.join("images")).expect("image store"), open_networks(&path))
+        });
+        let (images, networks) = opening.await.expect("opening");
+        let engine = open_engine(folder.path(), &monitor(), &cgroup, &images, &networks).await;
+        Node { folder, cgroup, engine, images, networks }
+    }
+
+    /// Closes everything and leaves the folder.
+    pub async fn close(self) -> tempfile::TempDir {
+        self.engine.close().await;
+        self.folder
+    }
+
     /// The node's folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -221,7 +264,10 @@ impl Node {
         self.engine.start(&id).await.unwrap_or_else(|e| panic!("start: {}", e.whole()));
         let (out, err) = collect(attachment.output).await;
         let exit = within(wait.done()).await.expect("exit");
-        self.engine.remove(&id, RemoveOptions { force: true, volumes: true, link: false }).await.expect("remove");
+        self.engine
+            .remove(&id, RemoveOptions { force: true, volumes: true, link: false })
+            .await
+            .expect("remove");
         (exit.code, out, err)
     }
 
@@ -266,7 +312,7 @@ impl Node {
     }
 
     /// Removes all containers.
-    async fn empty(&self) {
+    pub async fn empty(&self) {
         for container in self.engine.list() {
             let options = RemoveOptions { force: true, volumes: true, link: false };
             if let Err(error) = self.engine.remove(container.id.as_str(), options).await {
