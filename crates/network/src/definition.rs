@@ -138,11 +138,27 @@ pub fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// The asked IPv4 subnet, if any. IPv6 subnets stay in the specification for clients, but give no addresses.
+/// Refuses what would otherwise be promised and not kept.
+pub fn check_supported(spec: &NetworkSpec) -> Result<()> {
+    if spec.enable_ipv6 == Some(true) || spec.ipam.config.iter().any(|config| config.subnet.contains(':')) {
+        return Err(invalid(
+            "IPv6 addresses for containers are not supported: create the network without --ipv6",
+        ));
+    }
+    if spec.enable_ipv4 == Some(false) {
+        return Err(invalid("a network without IPv4 is not supported: create it without --ipv4=false"));
+    }
+    if spec.ipam.driver != "default" {
+        return Err(NetworkError::UnknownDriver(spec.ipam.driver.clone()));
+    }
+    Ok(())
+}
+
+/// The asked IPv4 subnet, if any.
 pub fn ipv4_config(spec: &NetworkSpec) -> Result<Option<&IpamConfig>> {
-    let mut four = spec.ipam.config.iter().filter(|config| !config.subnet.contains(':'));
-    let first = four.next();
-    if four.next().is_some() {
+    let mut all = spec.ipam.config.iter();
+    let first = all.next();
+    if all.next().is_some() {
         return Err(invalid("bridge driver doesn't support multiple IPv4 subnets"));
     }
     if let Some(config) = first
@@ -295,6 +311,8 @@ mod tests {
                 .contains("a/b")
         );
         assert!(refused(&|s| s.driver = "weave".into()).contains("weave"));
+        let ipv6 = NetworkSpec { enable_ipv6: Some(true), ..spec("10.1.2.0/24") };
+        assert!(check_supported(&ipv6).is_err_and(|error| error.to_string().contains("IPv6")));
         assert!(check_name("host").is_err());
         assert!(check_name("-x").is_err());
         assert!(check_name("my_net.1-2").is_ok());

@@ -196,6 +196,7 @@ impl Networks {
         if spec.ipam.driver.is_empty() {
             spec.ipam.driver = "default".into();
         }
+        definition::check_supported(spec)?;
         if spec.config_only || matches!(spec.driver.as_str(), "host" | "null" | "none") {
             return Ok(());
         }
@@ -207,7 +208,7 @@ impl Networks {
                 taken.extend(used);
                 let subnet =
                     ipam::free_subnet(&self.config.pools, &taken).ok_or(NetworkError::PoolsExhausted)?;
-                spec.ipam.config.retain(|config| config.subnet.contains(':'));
+                spec.ipam.config.clear();
                 IpamConfig { subnet: subnet.to_string(), ..IpamConfig::default() }
             }
             Some(config) => {
@@ -231,7 +232,7 @@ impl Networks {
                         other: format!("host route {other}"),
                     });
                 }
-                spec.ipam.config.retain(|config| config.subnet.contains(':'));
+                spec.ipam.config.clear();
                 config
             }
         };
