@@ -71,11 +71,15 @@ fn create_reserved(request: Request<'_>) -> Result<Created> {
     let path = cgroup_path(id, &spec);
     let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
     let group = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
-    if group.is_occupied() {
-        return Err(Error::Config {
-            field: "linux.cgroupsPath".into(),
-            problem: format!("{path:?} has processes in it"),
-        });
+    if group.exists() {
+        if group.is_occupied() {
+            return Err(Error::Config {
+                field: "linux.cgroupsPath".into(),
+                problem: format!("{path:?} has processes in it"),
+            });
+        }
+        // What a killed monitor left, with limits that are not this container's.
+        group.remove().map_err(cgroup_error)?;
     }
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let limits = limits::for_new(resources)?;

@@ -85,6 +85,23 @@ fn a_failed_create_tells_the_whole_chain_and_leaves_nothing() {
 }
 
 #[test]
+fn a_cgroup_that_was_left_is_made_anew_and_one_in_use_is_refused() {
+    let sandbox = Sandbox::script("cat /sys/fs/cgroup/pids/pids.max");
+    let left = std::path::Path::new("/sys/fs/cgroup/pids/gantry-test").join(&sandbox.id);
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("pids.max"), "1").unwrap();
+    assert_eq!(sandbox.stdout(), "max\n");
+    fs::create_dir_all(&left).unwrap();
+    let mut sleeper = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+    fs::write(left.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    let error = text(&sandbox.run().stderr);
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    fs::remove_dir(&left).unwrap();
+    assert!(error.contains("has processes in it"), "{error}");
+}
+
+#[test]
 fn exec_joins_the_container_and_returns_its_own_code() {
     let sandbox = Sandbox::script("exec sleep 1000");
     assert!(sandbox.create().status.success());
@@ -145,6 +162,11 @@ fn pause_resume_ps_list_events_and_update_work() {
     let stats: serde_json::Value = serde_json::from_slice(&events.stdout).unwrap();
     assert_eq!(stats["data"]["memory"]["usage"]["limit"], 33_554_432);
     assert_eq!(stats["data"]["pids"]["limit"], 17);
+    for limit in ["67108864", "16777216"] {
+        // Up and down again: which of the two files must be written first changes.
+        let updated = sandbox.output(&["update", "--memory", limit, "--memory-swap", limit, &sandbox.id]);
+        assert!(updated.status.success(), "{}", text(&updated.stderr));
+    }
     // Killing a frozen container works too.
     sandbox.output(&["pause", &sandbox.id]);
     assert!(sandbox.output(&["delete", "--force", &sandbox.id]).status.success());

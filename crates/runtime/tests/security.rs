@@ -72,6 +72,15 @@ fn ambient_capabilities_reach_an_ordinary_user() {
 }
 
 #[test]
+fn ambient_capabilities_that_cannot_be_are_left_out() {
+    // As `runc spec` of Debian writes them: ambient without inheritable.
+    let mut sandbox = Sandbox::script("grep -E CapAmb /proc/self/status");
+    symlink("busybox", sandbox.rootfs().join("bin/grep")).unwrap();
+    sandbox.process().capabilities.as_mut().unwrap().ambient = vec!["CAP_KILL".to_owned()];
+    assert_eq!(sandbox.stdout(), "CapAmb:\t0000000000000000\n");
+}
+
+#[test]
 fn a_custom_filter_decides_as_written() {
     let mut sandbox = Sandbox::script("mkdir /tmp/x");
     sandbox.linux().seccomp = Some(Seccomp {
