@@ -7,6 +7,7 @@ pub mod write;
 use crate::config::{ClusterConfig, LocalInfo, LocalNodeState};
 use crate::error::{Error, Result};
 use crate::manager::Manager;
+use crate::manager::events::ClusterEvent;
 use crate::node::{Layout, Node};
 use gantry_model::node::NodeRole;
 use gantry_planner::State;
@@ -25,6 +26,7 @@ struct Shared {
     slot: RwLock<Slot>,
     /// Init, join, leave and shutdown exclude each other.
     changing: tokio::sync::Mutex<()>,
+    events: tokio::sync::broadcast::Sender<ClusterEvent>,
     stop: CancellationToken,
 }
 
@@ -71,6 +73,11 @@ impl Cluster {
             return Err(Error::no_leader());
         }
         Ok(state)
+    }
+
+    /// Follows what happens to services, nodes, networks, secrets and configs while this node is a manager.
+    pub fn subscribe(&self) -> tokio::sync::broadcast::Receiver<ClusterEvent> {
+        self.shared.events.subscribe()
     }
 
     /// This node: the `Swarm` section of `docker info`.

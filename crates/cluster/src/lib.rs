@@ -29,6 +29,7 @@ pub use executor::{
     Adopted, Executor, LogChunk, LogMessage, LogMessages, LogOptions, LogSource, LogStream, TaskContext,
     TaskController, TaskError, TaskExit, async_trait,
 };
+pub use manager::events::ClusterEvent;
 
 /// Messages between nodes, made from `proto/cluster.proto`.
 #[allow(missing_docs, clippy::all)]

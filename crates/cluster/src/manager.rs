@@ -3,12 +3,14 @@
 //! | task | woken by | publishes |
 //! |---|---|---|
 //! | server | connections | answers of [`identity`], [`raft`], [`control`], [`dispatcher`] |
+//! | events ([`events`]) | changes of the store | what was created, updated, removed |
 //! | leadership ([`crate::leader`]) | changes of the store and of leadership, timers | proposals |
 //!
 //! Stopping: first the token (connections end, loops end), then Raft.
 
 pub mod control;
 pub mod dispatcher;
+pub mod events;
 pub mod hub;
 pub mod identity;
 pub mod logs;
@@ -54,6 +56,7 @@ pub struct Manager {
     writes: Arc<Mutex<()>>,
     /// Changes of Raft's membership, one after the other.
     membership: Arc<Mutex<()>>,
+    events: tokio::sync::broadcast::Sender<events::ClusterEvent>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -68,6 +71,8 @@ pub struct ManagerConfig {
     pub dialer: Dialer,
     /// How fast things happen.
     pub timing: Timing,
+    /// Where events go.
+    pub events: tokio::sync::broadcast::Sender<events::ClusterEvent>,
 }
 
 impl Manager {
@@ -84,11 +89,13 @@ impl Manager {
             timing: config.timing,
             writes: Arc::default(),
             membership: Arc::default(),
+            events: config.events,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         manager.tasks.spawn(manager.clone().serve(listener, config.credentials));
         manager.tasks.spawn(leader::run(manager.clone()));
+        manager.tasks.spawn(events::run(manager.clone(), manager.events.clone()));
         Ok(manager)
     }
 
@@ -224,9 +231,17 @@ enum Attempt {
 impl Attempt {
     fn of(status: &Status) -> Self {
         let (error, _) = error_of(status);
-        // A refused connection or a manager that no longer leads: nothing was executed.
-        let untouched = error.kind == ErrorKind::Unavailable && !is_transport(status);
-        let unconnected = is_transport(status) && crate::error::chain(status).contains("connect");
-        if untouched || unconnected { Self::Again } else { Self::Final(error) }
+        if !is_transport(status) {
+            // A manager that no longer leads says so before it does anything.
+            return if error.kind == ErrorKind::Unavailable { Self::Again } else { Self::Final(error) };
+        }
+        let text = crate::error::chain(status);
+        // Refused, or not there: no connection was made, so nothing can have been executed.
+        if text.contains("connect") || text.contains("elapsed") {
+            return Self::Again;
+        }
+        Self::Final(Error::unavailable(format!(
+            "rpc error: code = Unavailable desc = the leader stopped answering, and whether it made the change is not known: {text}"
+        )))
     }
 }

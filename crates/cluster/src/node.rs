@@ -16,6 +16,7 @@ use crate::config::{ClusterConfig, RemoteManager};
 use crate::error::{Error, Result};
 use crate::identity::files::{self, NodeIdentity};
 use crate::identity::tls::Credentials;
+use crate::manager::events::ClusterEvent;
 use crate::manager::{Manager, ManagerConfig};
 use crate::proto::control_client::ControlClient;
 use crate::proto::{Empty, JoinRaftRequest};
@@ -29,6 +30,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -134,6 +136,7 @@ struct Shared {
     calls: LeaderCalls,
     agent: Agent,
     manager: RwLock<Option<Manager>>,
+    events: broadcast::Sender<ClusterEvent>,
     disk: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -141,7 +144,12 @@ struct Shared {
 
 impl Node {
     /// Starts the node from its settings and identity: manager first, if it is one, then the agent.
-    pub async fn start(config: ClusterConfig, settings: Settings, identity: NodeIdentity) -> Result<Self> {
+    pub async fn start(
+        config: ClusterConfig,
+        settings: Settings,
+        identity: NodeIdentity,
+        events: broadcast::Sender<ClusterEvent>,
+    ) -> Result<Self> {
         let layout = Layout(config.state_dir.clone());
         let (role, root_pem) = (identity.subject.role, identity.root_pem.clone());
         let credentials =
@@ -149,7 +157,9 @@ impl Node {
         let dialer = Dialer::new(credentials.clone());
         let calls = LeaderCalls::new(dialer.clone(), settings.managers.clone());
         let manager = match role {
-            NodeRole::Manager => Some(start_manager(&config, &settings, &credentials, &dialer).await?),
+            NodeRole::Manager => {
+                Some(start_manager(&config, &settings, &credentials, &dialer, &events).await?)
+            }
             NodeRole::Worker => None,
         };
         let agent = Agent::start(AgentConfig {
@@ -178,6 +188,7 @@ impl Node {
             calls,
             agent,
             manager: RwLock::new(manager),
+            events,
             disk: tokio::sync::Mutex::new(()),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -299,6 +310,7 @@ async fn start_manager(
     settings: &Settings,
     credentials: &Credentials,
     dialer: &Dialer,
+    events: &broadcast::Sender<ClusterEvent>,
 ) -> Result<Manager> {
     let listener = listen::bind(settings.listen).await.map_err(|e| {
         Error::precondition(format!("failed to listen on remote API address {}: {e}", settings.listen))
@@ -308,6 +320,7 @@ async fn start_manager(
         credentials: credentials.clone(),
         dialer: dialer.clone(),
         timing: config.timing.clone(),
+        events: events.clone(),
     };
     Manager::start(manager, listener).await
 }

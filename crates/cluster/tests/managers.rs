@@ -243,6 +243,19 @@ async fn nodes_are_promoted_and_demoted_and_the_last_manager_stays() {
     two.wait_running("web", 4).await;
     assert_eq!(one.containers.running().len(), 2, "tasks of the demoted node run on");
 
+    // The same node a second time: as a member of Raft it begins anew.
+    set_role(&two, &one, NodeRole::Manager).await.expect("promote again");
+    until("it answers again", LONG, || async {
+        one.cluster.nodes().await.is_ok_and(|nodes| nodes.len() == 2)
+    })
+    .await;
+    until("both are members", LONG, || async { one.cluster.info().remote_managers.len() == 2 }).await;
+    until("demoted again", LONG, || async { set_role(&two, &one, NodeRole::Worker).await.is_ok() }).await;
+    until("the demoted node is a worker again", LONG, || async {
+        one.cluster.nodes().await.is_err_and(|error| error.kind == ErrorKind::NotManager)
+    })
+    .await;
+
     let member = two.cluster.remove_node(two.id().as_str(), true).await.expect_err("a manager");
     assert_eq!(member.kind, ErrorKind::FailedPrecondition);
     let busy = two.cluster.remove_node(one.id().as_str(), false).await.expect_err("not down");

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-/// First and longest pause between tries.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// First and longest pause between tries. A node that was cut off must know within two seconds what changed meanwhile.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// How long the leader may take to answer the beginning of a session.
 const OPENING: Duration = Duration::from_secs(5);
 

@@ -8,6 +8,7 @@ use crate::identity::ca::{self, Authority};
 use crate::identity::files::{self, NodeIdentity};
 use crate::identity::{random, token};
 use crate::manager::Manager;
+use crate::manager::events::BACKLOG;
 use crate::manager::identity::new_node;
 use crate::node::{Layout, Node, Settings, address, join};
 use crate::raft::recovery;
@@ -55,6 +56,7 @@ impl Cluster {
             layout: layout.clone(),
             slot: RwLock::new(Slot::Outside),
             changing: tokio::sync::Mutex::new(()),
+            events: tokio::sync::broadcast::Sender::new(BACKLOG),
             stop: CancellationToken::new(),
             config,
         };
@@ -75,7 +77,8 @@ impl Cluster {
         })
         .await?
         .ok_or_else(|| Error::internal("the node's certificate is missing"))?;
-        let node = Node::start(self.shared.config.clone(), settings, identity).await?;
+        let node =
+            Node::start(self.shared.config.clone(), settings, identity, self.shared.events.clone()).await?;
         self.set_slot(Slot::Inside(node));
         Ok(())
     }
@@ -127,8 +130,13 @@ impl Cluster {
             managers: vec![RemoteManager { node_id: id.clone(), addr: advertise.to_string() }],
         };
         self.begin(&settings, &founding.identity).await?;
-        let node =
-            Node::start(self.shared.config.clone(), settings.clone(), founding.identity.clone()).await?;
+        let node = Node::start(
+            self.shared.config.clone(),
+            settings.clone(),
+            founding.identity.clone(),
+            self.shared.events.clone(),
+        )
+        .await?;
         match self.found(&node, founding, &settings).await {
             Ok(()) => {
                 self.set_slot(Slot::Inside(node));
@@ -235,9 +243,17 @@ impl Cluster {
             managers: admission.managers,
         };
         self.begin(&settings, &admission.identity).await?;
-        let node = Node::start(self.shared.config.clone(), settings, admission.identity).await?;
-        node.save().await?;
-        Ok(node)
+        // On disk before the first task can arrive: after a crash the node takes its tasks up again.
+        let (layout, saved) = (self.shared.layout.clone(), settings.clone());
+        blocking(move || layout.save(&saved)).await?;
+        let started =
+            Node::start(self.shared.config.clone(), settings, admission.identity, self.shared.events.clone())
+                .await;
+        if started.is_err() {
+            let layout = self.shared.layout.clone();
+            blocking(move || layout.wipe()).await?;
+        }
+        started
     }
 
     /// Leaves the cluster; a manager only when forced.

@@ -44,6 +44,14 @@ async fn reconcile(manager: &Manager) {
         if node.manager_status == wanted {
             continue;
         }
+        let reachability =
+            |status: &Option<ManagerStatus>| status.as_ref().map(|status| status.reachability.clone());
+        match (reachability(&node.manager_status), reachability(&wanted)) {
+            (Some(old), Some(new)) if old != new => {
+                tracing::warn!(node = %node.id, hostname = %node.description.hostname, "a manager is {new}");
+            }
+            _ => {}
+        }
         let changed = manager.change_node(&node.id, |node| {
             let change = node.manager_status != wanted;
             node.manager_status.clone_from(&wanted);

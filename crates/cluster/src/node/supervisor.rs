@@ -60,7 +60,8 @@ async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -
             // A log of an earlier time as manager belongs to a member that was removed.
             wipe_raft(node).await?;
             let manager =
-                start_manager(&shared.config, &settings, &shared.credentials, &shared.dialer).await?;
+                start_manager(&shared.config, &settings, &shared.credentials, &shared.dialer, &shared.events)
+                    .await?;
             tracing::info!(node = %settings.node_id, "this node becomes a manager");
             node.set_manager(Some(manager));
         }

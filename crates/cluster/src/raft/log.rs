@@ -199,7 +199,10 @@ fn commit(database: &Database, group: Vec<Write>, lazy: BTreeMap<&'static str, O
         tracing::error!(error = %error, "writing the Raft log failed");
     }
     for waiting in done {
-        let result = result.as_ref().map(|()| ()).map_err(|e| io::Error::new(e.kind(), e.to_string()));
+        let result = match &result {
+            Ok(()) => Ok(()),
+            Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
+        };
         match waiting {
             Done::Flushed(callback) => callback.io_completed(result),
             Done::Answer(sender) => drop(sender.send(result)),
@@ -300,10 +303,7 @@ impl RaftLogStorage<Types> for Log {
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let shared = self.lock();
         let last = shared.entries.last_key_value().map(|(_, entry)| entry.log_id());
-        Ok(LogState {
-            last_purged_log_id: shared.purged.clone(),
-            last_log_id: last.or_else(|| shared.purged.clone()),
-        })
+        Ok(LogState { last_purged_log_id: shared.purged, last_log_id: last.or_else(|| shared.purged) })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -326,12 +326,8 @@ impl RaftLogStorage<Types> for Log {
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         // The mark may lag behind the snapshot or be ahead of a log that was cut: openraft wants it inside the log.
         let shared = self.lock();
-        let last = shared
-            .entries
-            .last_key_value()
-            .map(|(_, entry)| entry.log_id())
-            .or_else(|| shared.purged.clone());
-        Ok(shared.committed.clone().min(last).max(shared.purged.clone()))
+        let last = shared.entries.last_key_value().map(|(_, entry)| entry.log_id()).or_else(|| shared.purged);
+        Ok(shared.committed.min(last).max(shared.purged))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
@@ -361,5 +357,79 @@ impl RaftLogStorage<Types> for Log {
             shared.purged = Some(upto);
         }
         self.ask(|answer| Write::Purge(index, bytes, answer)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Command;
+    use openraft::storage::RaftLogStorageExt;
+    use openraft::{EntryPayload, Vote};
+    use std::sync::Arc;
+
+    fn id(term: u64, index: u64) -> LogId {
+        let node = gantry_model::id::NodeId::from_random([1; 17]);
+        let leader = openraft::impls::leader_id_std::LeaderId { term, voted_for: node };
+        LogId::new(openraft::vote::RaftLeaderId::to_committed(&leader), index)
+    }
+
+    fn entry(term: u64, index: u64) -> Entry {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        Entry {
+            log_id: id(term, index),
+            payload: EntryPayload::Normal(Command { at, changes: Arc::new(Vec::new()) }),
+        }
+    }
+
+    async fn indexes(log: &mut Log) -> Vec<u64> {
+        log.try_get_log_entries(..).await.expect("read").iter().map(RaftEntry::index).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_confirmed_is_there_after_opening_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("log.redb");
+        let mut log = Log::open(&path).expect("open");
+        assert_eq!(log.get_log_state().await.expect("state"), LogState::default());
+        let vote = Vote::new(3, gantry_model::id::NodeId::from_random([1; 17]));
+        log.save_vote(&vote).await.expect("vote");
+        log.blocking_append((1..=10).map(|index| entry(3, index))).await.expect("append");
+        log.truncate_after(Some(id(3, 8))).await.expect("truncate");
+        log.purge(id(3, 2)).await.expect("purge");
+        log.save_committed(Some(id(3, 7))).await.expect("committed");
+        assert_eq!(indexes(&mut log).await, (3..=8).collect::<Vec<_>>());
+        drop(log);
+
+        let mut log = Log::open(&path).expect("open again");
+        assert_eq!(indexes(&mut log).await, (3..=8).collect::<Vec<_>>());
+        assert_eq!(log.read_vote().await.expect("vote"), Some(vote));
+        assert_eq!(log.read_committed().await.expect("committed"), Some(id(3, 7)));
+        let state = log.get_log_state().await.expect("state");
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(3, 2)), Some(id(3, 8))));
+        assert_eq!(log.try_get_log_entries(4..6).await.expect("range").len(), 2);
+
+        let (sender, done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(log.reset(id(3, 8))));
+        done.recv().expect("thread").expect("reset");
+        let mut log = Log::open(&path).expect("open once more");
+        assert_eq!(indexes(&mut log).await, Vec::<u64>::new());
+        let state = log.get_log_state().await.expect("state");
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(3, 8)), Some(id(3, 8))));
+        assert!(log.read_vote().await.expect("vote").is_some(), "no term is used twice");
+    }
+
+    #[test]
+    fn a_log_of_a_newer_format_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("log.redb");
+        drop(Log::open(&path).expect("open"));
+        let database = create(&path).expect("database");
+        let transaction = database.begin_write().expect("write");
+        transaction.open_table(MARKS).expect("table").insert(FORMAT, b"2".as_slice()).expect("insert");
+        transaction.commit().expect("commit");
+        drop(database);
+        let error = Log::open(&path).err().expect("refused");
+        assert!(error.message.contains("format 2 is newer than this program"), "{error}");
     }
 }

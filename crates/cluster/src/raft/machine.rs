@@ -111,8 +111,7 @@ impl Machine {
                 }
             }
             EntryPayload::Membership(membership) => {
-                self.position().membership =
-                    StoredMembershipOf::<Types>::new(Some(id.clone()), membership.clone());
+                self.position().membership = StoredMembershipOf::<Types>::new(Some(id), membership.clone());
             }
         }
         self.position().last = Some(id);
@@ -121,8 +120,7 @@ impl Machine {
 
     /// Takes over what a snapshot holds, in memory only.
     fn take(&self, meta: &SnapshotMeta, state: State) {
-        *self.position() =
-            Position { last: meta.last_log_id.clone(), membership: meta.last_membership.clone() };
+        *self.position() = Position { last: meta.last_log_id, membership: meta.last_membership.clone() };
         self.publish(state);
         self.announce();
     }
@@ -184,7 +182,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let meta = SnapshotMeta {
-            last_log_id: self.position.last.clone(),
+            last_log_id: self.position.last,
             last_membership: self.position.membership.clone(),
         };
         let (state, path) = (Arc::clone(&self.state), self.machine.shared.file.clone());
@@ -207,7 +205,7 @@ impl RaftStateMachine<Types> for Machine {
         &mut self,
     ) -> Result<(Option<LogIdOf<Types>>, StoredMembershipOf<Types>), io::Error> {
         let position = self.position();
-        Ok((position.last.clone(), position.membership.clone()))
+        Ok((position.last, position.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>

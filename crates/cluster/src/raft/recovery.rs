@@ -43,8 +43,8 @@ pub fn only_member(folder: &Path, id: &NodeId, addr: &str) -> Result<()> {
     let membership = Membership::new(vec![BTreeSet::from([id.clone()])], members)
         .map_err(|e| Error::trouble("make this node the only member", &e))?;
     let meta = SnapshotMeta {
-        last_log_id: Some(last.clone()),
-        last_membership: StoredMembershipOf::<Types>::new(Some(last.clone()), membership),
+        last_log_id: Some(last),
+        last_membership: StoredMembershipOf::<Types>::new(Some(last), membership),
     };
     machine::write_file(folder, meta, state)?;
     log.reset(last).map_err(|e| Error::trouble("empty the Raft log", &e))
