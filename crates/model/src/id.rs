@@ -41,6 +41,7 @@ macro_rules! hex_id {
             }
 
             /// The whole id.
+            #[inline]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -109,11 +110,13 @@ macro_rules! cluster_id {
             }
 
             /// The whole id.
+            #[inline]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
             /// Whether there is no id (Docker's JSON uses the empty string for that).
+            #[inline]
             pub fn is_empty(&self) -> bool {
                 self.0.is_empty()
             }

@@ -163,10 +163,9 @@ fn overlay_network(state: &State, network: &ClusterNetwork) -> Option<OverlayNet
     }
     let spec = &network.network.spec;
     let config = spec.ipam.config.first()?;
-    let members = state.indexes.members.get(&network.network.id);
     let mut endpoints = Vec::new();
     let mut backends: BTreeMap<&str, Vec<Ipv4Addr>> = BTreeMap::new();
-    for task in members.iter().flat_map(|members| members.iter()).filter(|task| is_placed(task)) {
+    for task in state.members_of(&network.network.id).filter(|task| is_placed(task)) {
         let Some(address) = address_in(task, &network.network.id) else { continue };
         let Some(node_address) = state.node(&task.node_id).and_then(|node| data_address(node)) else {
             continue;

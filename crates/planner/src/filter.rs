@@ -161,10 +161,7 @@ pub fn networks(state: &State, filters: &Filters) -> Result<Vec<Arc<ClusterNetwo
         |network| &network.network.created,
         |network| {
             let spec = &network.network.spec;
-            let used = || {
-                let members = state.indexes.members.contains_key(&network.network.id);
-                members || crate::validate::network_remove(state, network).is_err()
-            };
+            let used = || crate::validate::network_remove(state, network).is_err();
             any(filters, "id", |id| network.network.id.starts_with(id))
                 && any(filters, "name", |name| spec.name.contains(name))
                 && any(filters, "driver", |driver| spec.driver == driver)

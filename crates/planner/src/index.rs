@@ -42,6 +42,28 @@ impl Keyed for NodeTasks {
     }
 }
 
+/// What is in one network.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkUse {
+    key: String,
+    /// Tasks that have not ended.
+    pub members: Table<Task>,
+    /// Addresses of tasks, services and the network itself.
+    pub addresses: AddressSet,
+}
+
+impl NetworkUse {
+    fn new(key: String) -> Self {
+        Self { key, ..Self::default() }
+    }
+}
+
+impl Keyed for NetworkUse {
+    fn key(&self) -> &str {
+        &self.key
+    }
+}
+
 /// What the tasks of a node take of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeLoad {
@@ -183,10 +205,8 @@ pub struct Indexes {
     pub service_names: Arc<BTreeMap<String, ServiceId>>,
     /// Published ports, and which services publish each, in which mode.
     pub ports: Arc<BTreeMap<(Transport, u16), BTreeMap<ServiceId, PublishMode>>>,
-    /// Tasks that have not ended, by network id.
-    pub members: BTreeMap<String, Table<Task>>,
-    /// Addresses in use, by network id.
-    pub addresses: BTreeMap<String, Arc<AddressSet>>,
+    /// Tasks and addresses in use, by network.
+    pub networks: Table<NetworkUse>,
     /// Store index at which a node last changed.
     pub nodes_touched: u64,
     /// Store index at which a network or the cluster last changed.
@@ -256,16 +276,17 @@ impl Indexes {
 
     fn join(&mut self, task: &Arc<Task>) {
         for attachment in &task.networks_attachments {
-            self.members.entry(attachment.network_id.clone()).or_default().insert(Arc::clone(task));
+            let network = entry(&mut self.networks, &attachment.network_id, NetworkUse::new);
+            network.members.insert(Arc::clone(task));
         }
     }
 
     fn leave(&mut self, task: &Arc<Task>) {
         for attachment in &task.networks_attachments {
-            if let Some(members) = self.members.get_mut(&attachment.network_id) {
-                members.remove(task.key());
-                if members.is_empty() {
-                    self.members.remove(&attachment.network_id);
+            if let Some(network) = self.networks.get_mut(&attachment.network_id) {
+                network.members.remove(task.key());
+                if network.members.is_empty() && network.addresses.is_empty() {
+                    self.networks.remove(&attachment.network_id);
                 }
             }
         }
@@ -281,6 +302,7 @@ impl Indexes {
 
     /// Takes the change of a service into account.
     pub fn service(&mut self, index: u64, old: Option<&Service>, new: Option<&Service>) {
+        self.service_ports(old, new);
         if let Some(old) = old {
             if new.is_none_or(|new| new.spec.name != old.spec.name) {
                 Arc::make_mut(&mut self.service_names).remove(&old.spec.name);
@@ -288,7 +310,6 @@ impl Indexes {
             for vip in &old.endpoint.virtual_ips {
                 self.mark(&vip.network_id, &vip.addr, Mark::Free);
             }
-            self.free_ports(old);
             self.touch_service(index, old.id.as_str());
         }
         if let Some(new) = new {
@@ -298,8 +319,22 @@ impl Indexes {
             for vip in &new.endpoint.virtual_ips {
                 self.mark(&vip.network_id, &vip.addr, Mark::Use);
             }
-            self.use_ports(new);
             self.touch_service(index, new.id.as_str());
+        }
+    }
+
+    fn service_ports(&mut self, old: Option<&Service>, new: Option<&Service>) {
+        let ports = |service: Option<&Service>| -> Vec<PortConfig> {
+            service.into_iter().flat_map(published).cloned().collect()
+        };
+        if ports(old) == ports(new) {
+            return;
+        }
+        if let Some(old) = old {
+            self.free_ports(old);
+        }
+        if let Some(new) = new {
+            self.use_ports(new);
         }
     }
 
@@ -330,7 +365,7 @@ impl Indexes {
         match new {
             None => {
                 if let Some(old) = old {
-                    self.addresses.remove(&old.network.id);
+                    self.networks.remove(&old.network.id);
                 }
             }
             Some(new) => {
@@ -354,15 +389,15 @@ impl Indexes {
 
     fn mark(&mut self, network: &str, address: &str, mark: Mark) {
         let Some(address) = address_of(address) else { return };
-        if !self.addresses.contains_key(network) {
-            self.addresses.insert(network.to_owned(), Arc::default());
-        }
-        if let Some(set) = self.addresses.get_mut(network) {
-            let set = Arc::make_mut(set);
-            match mark {
-                Mark::Use => set.insert(address),
-                Mark::Free => set.remove(address),
-            };
+        match mark {
+            Mark::Use => {
+                entry(&mut self.networks, network, NetworkUse::new).addresses.insert(address);
+            }
+            Mark::Free => {
+                if let Some(network) = self.networks.get_mut(network) {
+                    network.addresses.remove(address);
+                }
+            }
         }
     }
 

@@ -157,9 +157,14 @@ impl State {
         self.indexes.by_node.get(id.as_str()).map(|node| &node.load)
     }
 
+    /// The tasks with a place in a network that have not ended.
+    pub fn members_of(&self, network: &str) -> impl Iterator<Item = &Arc<Task>> {
+        self.indexes.networks.get(network).into_iter().flat_map(|network| network.members.iter())
+    }
+
     /// The addresses of a network that are in use.
     pub fn addresses_of(&self, network: &str) -> Option<&AddressSet> {
-        self.indexes.addresses.get(network).map(Arc::as_ref)
+        self.indexes.networks.get(network).map(|network| &network.addresses)
     }
 
     pub(crate) fn groups(&self) -> &Table<TaskGroup> {
@@ -309,6 +314,13 @@ impl State {
         let task = Arc::new(task);
         let old = self.tasks.insert(Arc::clone(&task));
         self.indexes.task(index, old.as_ref(), Some(&task));
+    }
+
+    /// Takes a task out.
+    pub(crate) fn take_task(&mut self, index: u64, id: &TaskId) -> Option<Task> {
+        let task = self.tasks.remove(id.as_str())?;
+        self.indexes.task(index, Some(&task), None);
+        Some(Arc::unwrap_or_clone(task))
     }
 
     pub(crate) fn delete(&mut self, index: u64, object: &ObjectRef) {

@@ -69,6 +69,11 @@ impl AddressSet {
         old
     }
 
+    /// Whether none is in.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
     /// Whether it is in.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let (block, word, bit) = place(address.to_bits());

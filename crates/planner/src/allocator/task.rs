@@ -9,10 +9,14 @@ use gantry_model::service::{NetworkAttachmentConfig, Service};
 use gantry_model::task::{NetworkAttachment, Task};
 use std::net::Ipv4Addr;
 
-/// Gives a task its addresses, if it has not got them. `Err` says what it has to wait for.
-pub fn attach(state: &State, service: Option<&Service>, task: &mut Task) -> Result<(), String> {
+/// The addresses of a task: those that it has, or new ones. `Err` says what it has to wait for.
+pub fn attachments(
+    state: &State,
+    service: Option<&Service>,
+    task: &Task,
+) -> Result<Vec<NetworkAttachment>, String> {
     if !task.networks_attachments.is_empty() {
-        return Ok(());
+        return Ok(task.networks_attachments.clone());
     }
     let in_template = &task.spec.networks;
     let configs = match service {
@@ -21,7 +25,7 @@ pub fn attach(state: &State, service: Option<&Service>, task: &mut Task) -> Resu
     };
     let ingress = service.is_some_and(|service| needs_ingress_address(state, service));
     if configs.is_empty() && !ingress {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut attachments = Vec::with_capacity(configs.len() + usize::from(ingress));
     for config in configs {
@@ -37,8 +41,7 @@ pub fn attach(state: &State, service: Option<&Service>, task: &mut Task) -> Resu
             },
         )?);
     }
-    task.networks_attachments = attachments;
-    Ok(())
+    Ok(attachments)
 }
 
 fn attachment(

@@ -13,14 +13,17 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone)]
 pub struct Requirements {
     service: ServiceId,
-    nano_cpus: i64,
-    memory_bytes: i64,
+    /// Billionths of a CPU.
+    pub nano_cpus: i64,
+    /// Bytes.
+    pub memory_bytes: i64,
     generic: bool,
     constraints: Option<Constraints>,
     platforms: Vec<NodePlatform>,
     plugins: Vec<(&'static str, String)>,
     ports: Vec<(Transport, u16)>,
-    max_replicas: u64,
+    /// Tasks of the service on one node; 0: no limit.
+    pub max_replicas: u64,
 }
 
 impl Requirements {
@@ -40,6 +43,21 @@ impl Requirements {
             ports: ports.map(|port| (protocol_of(port), port.published_port)).collect(),
             max_replicas: placement.max_replicas,
         }
+    }
+}
+
+impl Requirements {
+    /// Whether what a node has left is enough.
+    pub fn fit_into(&self, nano_cpus: i64, memory_bytes: i64) -> bool {
+        // No node offers named or counted resources yet, so what asks for one fits nowhere.
+        !self.generic
+            && (self.nano_cpus <= 0 || nano_cpus >= self.nano_cpus)
+            && (self.memory_bytes <= 0 || memory_bytes >= self.memory_bytes)
+    }
+
+    /// Whether it publishes ports of its node.
+    pub fn has_ports(&self) -> bool {
+        !self.ports.is_empty()
     }
 }
 
@@ -90,10 +108,8 @@ impl Filter {
         Self::HostPorts,
         Self::MaxReplicas,
     ];
-    /// Those that a task which is placed elsewhere does not change.
-    pub const STEADY: [Self; 4] = [Self::Ready, Self::Plugins, Self::Constraints, Self::Platform];
-    /// Those that change with every task placed on the node.
-    pub const CHANGING: [Self; 3] = [Self::Resources, Self::HostPorts, Self::MaxReplicas];
+    /// Those that a task placed on the node does not change, for a node that takes tasks.
+    pub const STEADY: [Self; 3] = [Self::Plugins, Self::Constraints, Self::Platform];
 
     /// Whether the node passes.
     pub fn passes(self, needs: &Requirements, node: &Node, load: Option<&NodeLoad>) -> bool {
@@ -133,10 +149,7 @@ impl Filter {
 fn has_resources(needs: &Requirements, node: &Node, load: Option<&NodeLoad>) -> bool {
     let has = &node.description.resources;
     let (cpus, memory) = load.map_or((0, 0), |load| (load.nano_cpus, load.memory_bytes));
-    // No node offers named or counted resources yet, so what asks for one fits nowhere.
-    !needs.generic
-        && (needs.nano_cpus <= 0 || has.nano_cpus.saturating_sub(cpus) >= needs.nano_cpus)
-        && (needs.memory_bytes <= 0 || has.memory_bytes.saturating_sub(memory) >= needs.memory_bytes)
+    needs.fit_into(has.nano_cpus.saturating_sub(cpus), has.memory_bytes.saturating_sub(memory))
 }
 
 /// Whether a node has a plug-in. An engine that lists none of the kind did not say, and is believed to have it.

@@ -9,20 +9,31 @@ mod spread;
 
 pub use filter::runs_platform;
 
-use crate::allocator::attach;
+use crate::allocator::attachments;
 use crate::draft::Draft;
 use filter::{Failures, Filter, Requirements};
-use gantry_model::id::{NodeId, ServiceId};
+use gantry_model::id::{NodeId, ServiceId, TaskId};
 use gantry_model::node::{Availability, Node, NodeState};
-use gantry_model::task::{Task, TaskState};
+use gantry_model::task::{NetworkAttachment, Task, TaskState};
 use spread::Picker;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Nodes as the scheduler sees them during one plan: those that take tasks, by how many they have.
+/// Nodes as the scheduler sees them during one plan: those that take tasks, what they have left, and their order by
+/// how many tasks they have. A copy of what the state's indexes say, without looking each up by its id.
 pub struct Field {
     nodes: Vec<Arc<Node>>,
-    by_total: std::collections::BTreeSet<(u32, usize)>,
+    spare: Vec<Spare>,
+    place_of: HashMap<NodeId, usize>,
+    by_total: BTreeSet<(u32, usize)>,
+}
+
+/// What a node has left.
+#[derive(Debug, Clone, Copy)]
+struct Spare {
+    nano_cpus: i64,
+    memory_bytes: i64,
+    active: u32,
 }
 
 impl Field {
@@ -30,24 +41,43 @@ impl Field {
         let mut nodes: Vec<Arc<Node>> =
             draft.state.nodes().iter().filter(|node| is_open(node)).cloned().collect();
         nodes.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let by_total =
-            nodes.iter().enumerate().map(|(place, node)| (active_on(draft, &node.id), place)).collect();
-        Self { nodes, by_total }
+        let spare: Vec<Spare> = nodes.iter().map(|node| Spare::of(draft, node)).collect();
+        let place_of = nodes.iter().enumerate().map(|(place, node)| (node.id.clone(), place)).collect();
+        let by_total = spare.iter().enumerate().map(|(place, spare)| (spare.active, place)).collect();
+        Self { nodes, spare, place_of, by_total }
     }
 
-    fn moved(&mut self, place: usize, before: u32, now: u32) {
-        self.by_total.remove(&(before, place));
-        self.by_total.insert((now, place));
+    /// Notes that a task was put on a node. The order by totals is brought up by [`Field::reorder`].
+    fn take(&mut self, place: usize, needs: &Requirements) {
+        let spare = &mut self.spare[place];
+        spare.nano_cpus = spare.nano_cpus.saturating_sub(needs.nano_cpus);
+        spare.memory_bytes = spare.memory_bytes.saturating_sub(needs.memory_bytes);
+        spare.active += 1;
+    }
+
+    fn reorder(&mut self, place: usize, total_before: u32) {
+        self.by_total.remove(&(total_before, place));
+        self.by_total.insert((self.spare[place].active, place));
+    }
+}
+
+impl Spare {
+    fn of(draft: &Draft<'_>, node: &Node) -> Self {
+        let has = &node.description.resources;
+        let load = draft.state.load_of(&node.id);
+        let (cpus, memory, active) =
+            load.map_or((0, 0, 0), |load| (load.nano_cpus, load.memory_bytes, load.active));
+        Self {
+            nano_cpus: has.nano_cpus.saturating_sub(cpus),
+            memory_bytes: has.memory_bytes.saturating_sub(memory),
+            active,
+        }
     }
 }
 
 /// Whether a node takes new tasks.
 fn is_open(node: &Node) -> bool {
     node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
-}
-
-fn active_on(draft: &Draft<'_>, node: &NodeId) -> u32 {
-    draft.state.load_of(node).map_or(0, |load| load.active)
 }
 
 /// Chooses nodes for all tasks that wait for one.
@@ -66,27 +96,34 @@ pub fn schedule(draft: &mut Draft<'_>) {
         for task in &bound {
             place_bound(draft, &mut field, task);
         }
-        if !free.is_empty() {
-            place_group(draft, &mut field, &service, &free);
-        }
+        place_group(draft, &mut field, &service, free);
     }
 }
 
-/// Gives the task its addresses; if it cannot have them yet, says why and returns none.
-fn addressed(draft: &mut Draft<'_>, task: &Arc<Task>) -> Option<Task> {
-    let service = draft.state.service(&task.service_id).cloned();
-    let mut addressed = task.as_ref().clone();
-    let blocked = draft.blocked(&task.service_id).cloned();
-    match blocked.map_or_else(|| attach(&draft.state, service.as_deref(), &mut addressed), Err) {
-        Ok(()) => Some(addressed),
+/// The task's addresses; when it cannot have them yet, the task says why.
+fn addressed(draft: &mut Draft<'_>, task: &Task) -> Option<Vec<NetworkAttachment>> {
+    let service = draft.state.service(&task.service_id).map(Arc::as_ref);
+    let found = match draft.blocked(&task.service_id) {
+        Some(why) => Err(why.clone()),
+        None => attachments(&draft.state, service, task),
+    };
+    match found {
+        Ok(attachments) => Some(attachments),
         Err(why) => {
-            wait(draft, addressed, TaskState::New, "pending address allocation", &why);
+            wait(
+                draft,
+                task,
+                Waiting { state: TaskState::New, message: "pending address allocation", why: &why },
+                Vec::new(),
+            );
             None
         }
     }
 }
 
-fn assign(draft: &mut Draft<'_>, mut task: Task, node: &NodeId) {
+fn assign(draft: &mut Draft<'_>, id: &TaskId, attachments: Vec<NetworkAttachment>, node: &NodeId) {
+    let Some(mut task) = draft.take_task(id) else { return };
+    task.networks_attachments = attachments;
     task.node_id = node.clone();
     task.status.state = TaskState::Assigned;
     task.status.timestamp = draft.now_text();
@@ -95,71 +132,82 @@ fn assign(draft: &mut Draft<'_>, mut task: Task, node: &NodeId) {
     draft.put_task(task);
 }
 
-fn wait(draft: &mut Draft<'_>, mut task: Task, state: TaskState, message: &str, why: &str) {
-    let known = draft.state.task(&task.id);
-    let state = state.max(task.status.state);
-    let same = known.is_some_and(|known| {
-        known.status.state == state
-            && known.status.err == why
-            && known.status.message == message
-            && known.networks_attachments == task.networks_attachments
-    });
-    if same {
+/// What a task waits for.
+struct Waiting<'w> {
+    state: TaskState,
+    message: &'w str,
+    why: &'w str,
+}
+
+impl<'w> Waiting<'w> {
+    fn for_node(why: &'w str) -> Self {
+        Self { state: TaskState::Pending, message: "pending task scheduling", why }
+    }
+}
+
+/// Notes what a task waits for. What is known already is not written again.
+fn wait(draft: &mut Draft<'_>, task: &Task, waiting: Waiting<'_>, attachments: Vec<NetworkAttachment>) {
+    let state = waiting.state.max(task.status.state);
+    let status = &task.status;
+    let same = status.state == state && status.err == waiting.why && status.message == waiting.message;
+    if same && task.networks_attachments == attachments {
         return;
     }
+    let mut task = task.clone();
+    task.networks_attachments = attachments;
     task.status.state = state;
     task.status.timestamp = draft.now_text();
-    task.status.message = message.to_owned();
-    task.status.err = why.to_owned();
+    task.status.message = waiting.message.to_owned();
+    task.status.err = waiting.why.to_owned();
     draft.put_task(task);
 }
 
 /// Places a task that can only run on one node: that of a global service, or an attachment.
-fn place_bound(draft: &mut Draft<'_>, field: &mut Field, task: &Arc<Task>) {
-    let Some(task) = addressed(draft, task) else { return };
+fn place_bound(draft: &mut Draft<'_>, field: &mut Field, task: &Task) {
+    let Some(attachments) = addressed(draft, task) else { return };
     let Some(node) = draft.state.node(&task.node_id).cloned() else { return };
-    let failed = if task.service_id.is_empty() {
-        None
-    } else {
-        let needs = Requirements::of(&task);
-        Filter::ALL.into_iter().find(|filter| !filter.passes(&needs, &node, draft.state.load_of(&node.id)))
-    };
-    if let Some(filter) = failed {
+    let needs = Requirements::of(task);
+    let load = draft.state.load_of(&node.id);
+    let failed = Filter::ALL.into_iter().find(|filter| !filter.passes(&needs, &node, load));
+    // The container of an attachment runs already.
+    if let Some(filter) = failed.filter(|_| !task.service_id.is_empty()) {
         let mut failures = Failures::default();
         failures.count(filter);
-        wait(draft, task, TaskState::Pending, "pending task scheduling", &failures.explain());
+        wait(draft, task, Waiting::for_node(&failures.explain()), attachments);
         return;
     }
-    let before = active_on(draft, &node.id);
-    assign(draft, task, &node.id);
-    if let Ok(place) = field.nodes.binary_search_by(|other| other.id.cmp(&node.id)) {
-        field.moved(place, before, active_on(draft, &node.id));
+    assign(draft, &task.id, attachments, &node.id);
+    if let Some(place) = field.place_of.get(&node.id).copied() {
+        let before = field.spare[place].active;
+        field.take(place, &needs);
+        field.reorder(place, before);
     }
 }
 
-fn place_group(draft: &mut Draft<'_>, field: &mut Field, service: &ServiceId, tasks: &[Arc<Task>]) {
+fn place_group(draft: &mut Draft<'_>, field: &mut Field, service: &ServiceId, tasks: Vec<Arc<Task>>) {
     let Some(first) = tasks.first() else { return };
-    let needs = Requirements::of(first);
-    let mut picker = Picker::new(draft, field, service, &first.spec.placement, &needs);
+    let (needs, placement) = (Requirements::of(first), first.spec.placement.clone());
+    let mut picker = Picker::new(draft, field, service, &placement, &needs);
     let mut explanation: Option<String> = None;
     for task in tasks {
-        let Some(task) = addressed(draft, task) else { continue };
+        let Some(attachments) = addressed(draft, &task) else { continue };
         let choice = if explanation.is_some() { None } else { picker.next(draft, field) };
         match choice {
             Some(place) => {
-                let node = field.nodes[place].id.clone();
-                assign(draft, task, &node);
-                picker.placed(draft, field, place);
+                let id = task.id.clone();
+                // So that the draft alone holds the task, and need not copy it.
+                drop(task);
+                assign(draft, &id, attachments, &field.nodes[place].id);
+                picker.placed(field, place);
             }
             None => {
                 let why = explanation.get_or_insert_with(|| explain(draft, &needs));
-                wait(draft, task, TaskState::Pending, "pending task scheduling", why);
+                wait(draft, &task, Waiting::for_node(why), attachments);
             }
         }
     }
     for (place, before) in picker.finish() {
-        let now = active_on(draft, &field.nodes[place].id);
-        field.moved(place, before, now);
+        field.reorder(place, before);
     }
 }
 

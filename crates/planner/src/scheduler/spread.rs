@@ -4,17 +4,18 @@
 //! order of their totals, and only as many are looked at as tasks are placed. When every node has one, a heap over all
 //! of them goes on. With preferences the nodes are the leaves of a tree over the labels' values.
 
+use super::Field;
 use super::filter::{Filter, Requirements};
-use super::{Field, active_on};
 use crate::draft::Draft;
+use crate::index::{is_live, is_placed};
 use crate::time;
-use gantry_model::id::{NodeId, ServiceId};
+use gantry_model::id::ServiceId;
 use gantry_model::node::Node;
 use gantry_model::service::Placement;
 use gantry_model::task::TaskState;
 use jiff::SignedDuration;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
 /// Failures of a service's tasks on a node, within [`RECENT`], after which other nodes are preferred, as Docker does.
 const MANY_FAILURES: u32 = 5;
@@ -27,9 +28,12 @@ type Rank = (bool, u32, u32, usize);
 /// Chooses nodes for the tasks of one group.
 pub struct Picker<'r> {
     needs: &'r Requirements,
-    service: ServiceId,
-    troubled: HashMap<NodeId, u32>,
+    /// Tasks of the service, by the node's place in the field.
+    of_service: HashMap<usize, u32>,
+    /// Nodes on which the service failed too often of late.
+    troubled: HashSet<usize>,
     stage: Stage,
+    /// Nodes that got tasks, with the totals that they had before.
     moved: HashMap<usize, u32>,
 }
 
@@ -49,21 +53,16 @@ impl<'r> Picker<'r> {
         placement: &Placement,
         needs: &'r Requirements,
     ) -> Self {
-        let troubled = recent_failures(draft, service);
-        let mut picker = Self {
-            needs,
-            service: service.clone(),
-            troubled,
-            stage: Stage::Fresh { after: None },
-            moved: HashMap::new(),
-        };
+        let (of_service, troubled) = history(draft, field, service);
+        let stage = Stage::Fresh { after: None };
+        let mut picker = Self { needs, of_service, troubled, stage, moved: HashMap::new() };
         let labels: Vec<&str> = placement
             .preferences
             .iter()
             .filter_map(|p| Some(p.spread.as_ref()?.spread_descriptor.as_str()))
             .collect();
         if !labels.is_empty() {
-            picker.stage = Stage::Tree(picker.tree(draft, field, &labels));
+            picker.stage = Stage::Tree(picker.tree(field, &labels));
         }
         picker
     }
@@ -75,11 +74,11 @@ impl<'r> Picker<'r> {
                 self.stage = Stage::Fresh { after: Some((total, place)) };
                 return Some(place);
             }
-            self.stage = Stage::Tree(self.tree(draft, field, &[]));
+            self.stage = Stage::Tree(self.tree(field, &[]));
         }
         let mut stage = std::mem::replace(&mut self.stage, Stage::Fresh { after: None });
         let found = match &mut stage {
-            Stage::Tree(tree) => tree.take(&mut |rank| self.passes(&Filter::CHANGING, draft, field, rank.3)),
+            Stage::Tree(tree) => tree.take(&mut |rank| self.has_room(draft, field, rank.3)),
             Stage::Fresh { .. } => None,
         };
         self.stage = stage;
@@ -87,13 +86,13 @@ impl<'r> Picker<'r> {
     }
 
     /// Notes that a task was put on a node.
-    pub fn placed(&mut self, draft: &Draft<'_>, field: &Field, place: usize) {
-        let node = &field.nodes[place];
-        let total = active_on(draft, &node.id);
-        self.moved.entry(place).or_insert(total.saturating_sub(1));
-        let rank = self.rank(draft, field, place);
+    pub fn placed(&mut self, field: &mut Field, place: usize) {
+        self.moved.entry(place).or_insert(field.spare[place].active);
+        field.take(place, self.needs);
+        *self.of_service.entry(place).or_default() += 1;
+        let rank = self.rank(field, place);
         if let Stage::Tree(tree) = &mut self.stage {
-            tree.put_back(rank, node);
+            tree.put_back(rank, &field.nodes[place]);
         }
     }
 
@@ -113,48 +112,56 @@ impl<'r> Picker<'r> {
         use std::ops::Bound::{Excluded, Unbounded};
         let rest = field.by_total.range((after.map_or(Unbounded, Excluded), Unbounded));
         rest.copied().find(|(_, place)| {
-            let (troubled, of_service, ..) = self.rank(draft, field, *place);
-            !troubled && of_service == 0 && self.passes(&Filter::ALL, draft, field, *place)
+            !self.of_service.contains_key(place)
+                && !self.troubled.contains(place)
+                && self.has_room(draft, field, *place)
+                && self.suits(field, *place)
         })
     }
 
-    fn passes(&self, filters: &[Filter], draft: &Draft<'_>, field: &Field, place: usize) -> bool {
-        let node = &field.nodes[place];
-        let load = draft.state.load_of(&node.id);
-        filters.iter().all(|filter| filter.passes(self.needs, node, load))
+    /// Whether the node is of the right kind.
+    fn suits(&self, field: &Field, place: usize) -> bool {
+        Filter::STEADY.into_iter().all(|filter| filter.passes(self.needs, &field.nodes[place], None))
     }
 
-    fn rank(&self, draft: &Draft<'_>, field: &Field, place: usize) -> Rank {
-        let id = &field.nodes[place].id;
-        let load = draft.state.load_of(id);
-        let of_service = load.and_then(|load| load.by_service.get(&self.service)).copied().unwrap_or(0);
-        let troubled = self.troubled.get(id).is_some_and(|failures| *failures >= MANY_FAILURES);
-        (troubled, of_service, load.map_or(0, |load| load.active), place)
+    /// Whether the node has room for one more.
+    fn has_room(&self, draft: &Draft<'_>, field: &Field, place: usize) -> bool {
+        let (spare, node) = (&field.spare[place], &field.nodes[place]);
+        let here = u64::from(self.of_service.get(&place).copied().unwrap_or(0));
+        self.needs.fit_into(spare.nano_cpus, spare.memory_bytes)
+            && (self.needs.max_replicas == 0 || here < self.needs.max_replicas)
+            && (!self.needs.has_ports()
+                || Filter::HostPorts.passes(self.needs, node, draft.state.load_of(&node.id)))
     }
 
-    fn tree(&self, draft: &Draft<'_>, field: &Field, labels: &[&str]) -> Branch {
+    fn rank(&self, field: &Field, place: usize) -> Rank {
+        let of_service = self.of_service.get(&place).copied().unwrap_or(0);
+        (self.troubled.contains(&place), of_service, field.spare[place].active, place)
+    }
+
+    fn tree(&self, field: &Field, labels: &[&str]) -> Branch {
         let mut tree = Branch::new(labels);
         for place in 0..field.nodes.len() {
-            let node = &field.nodes[place];
-            let rank = self.rank(draft, field, place);
-            let fits = self.passes(&Filter::STEADY, draft, field, place);
-            tree.add(rank, node, fits);
+            tree.add(self.rank(field, place), &field.nodes[place], self.suits(field, place));
         }
         tree
     }
 }
 
-fn recent_failures(draft: &Draft<'_>, service: &ServiceId) -> HashMap<NodeId, u32> {
-    let Ok(since) = draft.now.checked_sub(RECENT) else { return HashMap::new() };
-    let since = time::text(since);
-    let mut failures = HashMap::new();
-    for task in draft.state.tasks_of_service(service) {
-        let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
-        if failed && task.ended_at > since {
-            *failures.entry(task.node_id.clone()).or_default() += 1;
+/// How many tasks of a service each node has, and on which it failed too often of late.
+fn history(draft: &Draft<'_>, field: &Field, service: &ServiceId) -> (HashMap<usize, u32>, HashSet<usize>) {
+    let since = draft.now.checked_sub(RECENT).map(time::text).unwrap_or_default();
+    let (mut tasks, mut failures) = (HashMap::new(), HashMap::new());
+    for task in draft.state.tasks_of_service(service).filter(|task| is_placed(task)) {
+        let live = is_live(task);
+        let failed =
+            matches!(task.status.state, TaskState::Failed | TaskState::Rejected) && task.ended_at > since;
+        if let Some(place) = field.place_of.get(&task.node_id).filter(|_| live || failed) {
+            *if live { &mut tasks } else { &mut failures }.entry(*place).or_default() += 1;
         }
     }
-    failures
+    let troubled = failures.into_iter().filter(|(_, count): &(usize, u32)| *count >= MANY_FAILURES);
+    (tasks, troubled.map(|(place, _)| place).collect())
 }
 
 /// A branch of the tree of labels: either branches by the values of its label, or nodes.

@@ -2,6 +2,7 @@
 
 use super::{Invalid, check_dns_name, spec};
 use crate::allocator::{network_of, subnets_of, targets};
+use crate::index::is_live;
 use crate::object::ClusterNetwork;
 use crate::state::State;
 use crate::subnet::address_of;
@@ -138,7 +139,8 @@ pub fn network_remove(state: &State, network: &ClusterNetwork) -> Result<(), Inv
             )));
         }
     }
-    let member = state.indexes.members.get(id).and_then(|members| members.iter().next());
+    // As with Docker, what was told to stop does not hold the network.
+    let member = state.members_of(id).find(|task| is_live(task));
     match member {
         Some(task) => Err(Invalid::Precondition(format!("network {id} is in use by task {}", task.id))),
         None => Ok(()),

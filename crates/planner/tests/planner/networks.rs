@@ -215,8 +215,8 @@ fn dnsrr_services_have_no_address_of_their_own() {
 fn assignments_hold_the_secrets_of_the_nodes_own_tasks() {
     let mut world = World::new(2);
     for name in ["used", "unused"] {
-        let mut secret = gantry_model::secret::Secret::default();
-        secret.id = gantry_model::id::SecretId::parse(name).expect("an id");
+        let id = gantry_model::id::SecretId::parse(name).expect("an id");
+        let mut secret = gantry_model::secret::Secret { id, ..Default::default() };
         secret.spec.name = name.into();
         world.apply(&[gantry_planner::Change::create(gantry_planner::Object::Secret(Box::new(secret)))]);
     }

@@ -138,9 +138,14 @@ fn run(seed: u64, nodes: usize, seconds: usize) {
     chaos.heal();
 }
 
+/// How many runs; more of them for a long search: `GANTRY_SEEDS=1000 cargo test -p gantry-planner small_clusters`.
+fn seeds() -> u64 {
+    std::env::var("GANTRY_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(30)
+}
+
 #[test]
 fn small_clusters_come_to_what_was_asked_for_whatever_happens() {
-    for seed in 0..30 {
+    for seed in 0..seeds() {
         run(seed, 3, 120);
     }
 }

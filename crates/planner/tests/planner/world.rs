@@ -160,7 +160,8 @@ impl World {
     /// In each slot one container runs, or two while one takes over from the other; those on nodes that the managers
     /// cannot reach do not count, as nobody can stop them.
     fn check_slots(&self) {
-        let mut running: BTreeMap<(ServiceId, u64, Option<NodeId>), Vec<&Arc<Task>>> = BTreeMap::new();
+        type Slot = (ServiceId, u64, Option<NodeId>);
+        let mut running: BTreeMap<Slot, Vec<&Arc<Task>>> = BTreeMap::new();
         for (node, agent) in self.agents.iter().filter(|(_, agent)| !agent.cut_off) {
             for (id, state) in &agent.containers {
                 if let Some(task) = self
