@@ -150,13 +150,31 @@ fn refuse(error: &clap::Error, args: &[OsString]) -> u8 {
         }
         _ => {
             let _ = error.print();
-            let runs = args.iter().skip(1).find(|a| !a.to_string_lossy().starts_with('-'));
-            let words: Vec<_> = args.iter().skip(1).map(|a| a.to_string_lossy()).collect();
-            let is_run = runs.is_some_and(|word| word == "run" || word == "create")
-                || words.windows(2).any(|w| w[0] == "container" && (w[1] == "run" || w[1] == "create"));
+            let words = command_words(args);
+            let is_run =
+                matches!(words.as_slice(), ["run" | "create", ..] | ["container", "run" | "create", ..]);
             if is_run { 125 } else { 1 }
         }
     }
+}
+
+/// The words of a command line that are neither global flags nor their values, up to the first flag of the command.
+fn command_words(args: &[OsString]) -> Vec<&str> {
+    const WITH_VALUE: [&str; 8] =
+        ["-H", "--host", "-l", "--log-level", "--config", "--tlscacert", "--tlscert", "--tlskey"];
+    let mut words = Vec::new();
+    let mut rest = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    while let Some(word) = rest.next() {
+        match word {
+            flag if WITH_VALUE.contains(&flag) && words.is_empty() => {
+                rest.next();
+            }
+            flag if flag.starts_with('-') && words.is_empty() => {}
+            flag if flag.starts_with('-') => break,
+            word => words.push(word),
+        }
+    }
+    words
 }
 
 /// Lets every switch be written `--flag=false` too, as Go's flag packages do.

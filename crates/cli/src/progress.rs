@@ -79,19 +79,18 @@ impl View {
 
     fn bar(&mut self, id: &str, status: &str, current: u64, total: u64) {
         let Some(bars) = &self.bars else { return };
-        let bar = self.by_id.entry(id.to_owned()).or_insert_with(|| {
-            let bar = bars.add(ProgressBar::new(0));
-            bar.set_prefix(id.to_owned());
-            bar
-        });
         let style = if total > 0 {
             "{prefix}: {msg} [{bar:40.cyan}] {bytes}/{total_bytes} {bytes_per_sec}"
         } else {
             "{prefix}: {msg}"
         };
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = style.progress_chars("=> ");
+        let bar = self.by_id.entry(id.to_owned()).or_insert_with(|| {
+            // The style is set before the bar is added, which draws it.
+            bars.add(ProgressBar::hidden().with_style(style.clone()).with_prefix(printable(id)))
+        });
+        bar.set_style(style);
         bar.set_length(total);
         bar.set_position(current.min(total));
         bar.set_message(printable(status));

@@ -64,7 +64,7 @@ impl List {
                 .collect());
         }
         match format {
-            "json" => Ok(self.rows.iter().map(|row| format!("{}\n", Value::Object(row.clone()))).collect()),
+            "json" => Ok(self.rows.iter().map(|row| format!("{}\n", public(row))).collect()),
             "table" | "" => {
                 let cells = |row: &Map<String, Value>| -> Vec<String> {
                     self.columns.iter().map(|(_, field)| plain(row.get(*field))).collect()
@@ -89,7 +89,7 @@ impl List {
             lines.push(template.run(&Value::Object(heads))?);
         }
         for row in &self.rows {
-            lines.push(template.run(&Value::Object(row.clone()))?);
+            lines.push(template.run(&public(row))?);
         }
         if table.is_some() {
             let cells: Vec<Vec<String>> =
@@ -106,16 +106,28 @@ impl List {
     }
 }
 
+/// The fields that are the user's; those that begin with `_` only serve a column of the default table.
+fn public(row: &Map<String, Value>) -> Value {
+    Value::Object(
+        row.iter().filter(|(key, _)| !key.starts_with('_')).map(|(k, v)| (k.clone(), v.clone())).collect(),
+    )
+}
+
 fn plain(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Aligns columns with three spaces between them, as Go's tabwriter does for Docker; control characters of names from
-/// outside are shown, not sent to the terminal.
+/// Columns are at least this wide, with the space after them (Docker's tabwriter has minwidth 10, padding 3).
+const MIN_COLUMN: usize = 10;
+/// Space between columns.
+const PADDING: usize = 3;
+
+/// Aligns columns as Go's tabwriter does for Docker; control characters of names from outside are not sent to the terminal.
 pub fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        lines.iter().filter(|l| column + 1 < l.len()).map(|l| l[column].chars().count()).max().unwrap_or(0)
+        let widest = lines.iter().filter(|l| column + 1 < l.len()).map(|l| l[column].chars().count()).max();
+        (widest.unwrap_or(0) + PADDING).max(MIN_COLUMN)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
@@ -124,7 +136,7 @@ pub fn align(lines: &[Vec<String>]) -> String {
             let cell: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             text.push_str(&cell);
             if column + 1 < line.len() {
-                text.push_str(&" ".repeat(widths[column] + 3 - cell.chars().count()));
+                text.push_str(&" ".repeat(widths[column] - cell.chars().count()));
             }
         }
         text.push('\n');
@@ -150,9 +162,12 @@ mod tests {
     use super::*;
 
     fn sample() -> List {
-        let mut list = List::new(&[("ID", "ID"), ("NAME", "Name")], "ID").with_fields(&[("SIZE", "Size")]);
-        list.push([("ID", "1".to_owned()), ("Name", "one".to_owned()), ("Size", "3B".to_owned())]);
-        list.push([("ID", "22".to_owned()), ("Name", "two".to_owned()), ("Size", "4B".to_owned())]);
+        let mut list =
+            List::new(&[("ID", "_shown"), ("NAME", "Name")], "ID").with_fields(&[("SIZE", "Size")]);
+        for (id, name, size) in [("1", "one", "3B"), ("22", "two", "4B")] {
+            let fields = [("ID", id), ("_shown", id), ("Name", name), ("Size", size)];
+            list.push(fields.map(|(field, text)| (field, text.to_owned())));
+        }
         list
     }
 
@@ -161,15 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_three_spaces_between_columns() {
-        assert_eq!(render(None, false), "ID   NAME\n1    one\n22   two\n");
+    fn a_table_has_dockers_column_widths() {
+        assert_eq!(render(None, false), "ID        NAME\n1         one\n22        two\n");
     }
 
     #[test]
     fn every_shape_prints() {
         assert_eq!(render(None, true), "1\n22\n");
         assert_eq!(render(Some("{{.Name}}"), false), "one\ntwo\n");
-        assert_eq!(render(Some("table {{.Name}}\\t{{.Size}}"), false), "NAME   SIZE\none    3B\ntwo    4B\n");
+        assert_eq!(
+            render(Some("table {{.Name}}\\t{{.Size}}"), false),
+            "NAME      SIZE\none       3B\ntwo       4B\n"
+        );
         assert_eq!(
             render(Some("json"), false).lines().next(),
             Some(r#"{"ID":"1","Name":"one","Size":"3B"}"#)

@@ -28,7 +28,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let nodes = context.client.json(Call::get("/nodes").query(query)).await?;
     let info = context.client.get("/info").await?;
     let format = context.format(arguments.format.as_deref(), "nodesFormat")?;
-    list(&nodes, info.text("Swarm.NodeID"), format.is_some())
+    list(&nodes, info.text("Swarm.NodeID"))
         .print(&Shape { format: format.as_deref(), quiet: arguments.quiet })?;
     if format.is_none() && !arguments.quiet {
         for node in nodes.list("") {
@@ -40,11 +40,11 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn list(nodes: &Value, own: &str, formatted: bool) -> List {
+fn list(nodes: &Value, own: &str) -> List {
     let mut list = List::new(
         &[
             // The star of the own node is as wide as the gap that it would leave.
-            ("ID", if formatted { "ID" } else { "Marked" }),
+            ("ID", "_marked"),
             ("HOSTNAME", "Hostname"),
             ("STATUS", "Status"),
             ("AVAILABILITY", "Availability"),
@@ -71,7 +71,7 @@ fn list(nodes: &Value, own: &str, formatted: bool) -> List {
         let paths: Vec<&str> = node.list("GantryPaths").iter().map(|p| p.text("Detail")).collect();
         list.push([
             ("ID", id.to_owned()),
-            ("Marked", format!("{id} {}", if is_own { "*" } else { " " })),
+            ("_marked", format!("{id} {}", if is_own { "*" } else { " " })),
             ("Self", is_own.to_string()),
             ("Hostname", node.text("Description.Hostname").to_owned()),
             ("Status", capital(node.text("Status.State"))),
@@ -106,9 +106,9 @@ mod tests {
         let nodes = json!([{"ID": "b", "Description": {"Hostname": "n2"}, "Status": {"State": "down"}, "Spec": {"Availability": "active"}},
             {"ID": "a", "Description": {"Hostname": "n1"}, "Status": {"State": "ready"}, "Spec": {"Availability": "drain"},
              "ManagerStatus": {"Leader": true, "Reachability": "reachable"}}]);
-        let text = list(&nodes, "a", false).render(&Shape::default()).unwrap();
+        let text = list(&nodes, "a").render(&Shape::default()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].starts_with("a *   n1         Ready    Drain          Leader"), "{text}");
-        assert!(lines[2].starts_with("b     n2         Down     Active"), "{text}");
+        assert!(lines[1].starts_with("a *       n1         Ready     Drain          Leader"), "{text}");
+        assert!(lines[2].starts_with("b         n2         Down      Active"), "{text}");
     }
 }

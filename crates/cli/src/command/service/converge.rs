@@ -152,15 +152,23 @@ fn progress(service: &Value, tasks: &[Value], up: &[String]) -> Progress {
     let mode = service.at("Spec.Mode");
     let global = !mode.at("Global").is_null() || !mode.at("GlobalJob").is_null();
     let job = !mode.at("ReplicatedJob").is_null() || !mode.at("GlobalJob").is_null();
+    let version = service.int("GantrySpecVersion");
     let mut newest: BTreeMap<String, &Value> = BTreeMap::new();
+    let mut failed: BTreeMap<String, &Value> = BTreeMap::new();
     for task in tasks {
-        let wanted = task.text("DesiredState");
-        let ended = matches!(wanted, "shutdown" | "remove") || (!job && wanted == "complete");
-        if ended || (global && !up.iter().any(|id| id == task.text("NodeID"))) {
+        if global && !up.iter().any(|id| id == task.text("NodeID")) {
             continue;
         }
+        let wanted = task.text("DesiredState");
+        let ended = matches!(wanted, "shutdown" | "remove") || (!job && wanted == "complete");
+        let failure = !task.text("Status.Err").is_empty() && task.int("GantrySpecVersion") == version;
+        let of_slot = match (ended, failure) {
+            (false, _) => &mut newest,
+            (true, true) => &mut failed,
+            (true, false) => continue,
+        };
         let slot = if global { task.text("NodeID").to_owned() } else { format!("{:06}", task.int("Slot")) };
-        let entry = newest.entry(slot).or_insert(task);
+        let entry = of_slot.entry(slot).or_insert(task);
         if task.text("CreatedAt") > entry.text("CreatedAt") {
             *entry = task;
         }
@@ -174,8 +182,19 @@ fn progress(service: &Value, tasks: &[Value], up: &[String]) -> Progress {
             (None, Some(replicas)) => replicas as usize,
             (None, None) => 1,
         };
-    let state = |task: &Value| (task.text("Status.State").to_owned(), task.text("Status.Err").to_owned());
-    Progress { wanted, slots: newest.into_iter().map(|(slot, task)| (slot, state(task))).collect(), job }
+    let state = |(slot, task): (String, &Value)| {
+        let state = task.text("Status.State");
+        // A task of the specification before does not count, however well it runs.
+        let outdated = task.int("GantrySpecVersion") != version && state == "running";
+        let state = if outdated { "outdated" } else { state };
+        // Why the task before this one failed says more than that this one is on its way.
+        let before =
+            failed.get(&slot).filter(|_| state != "running").map_or("", |task| task.text("Status.Err"));
+        let error =
+            Some(task.text("Status.Err")).filter(|text| !text.is_empty()).unwrap_or(before).to_owned();
+        (slot, (state.to_owned(), error))
+    };
+    Progress { wanted, slots: newest.into_iter().map(state).collect(), job }
 }
 
 /// What the user sees: bars on a terminal, changes as lines elsewhere.
@@ -199,7 +218,7 @@ impl View {
         if self.quiet || self.told.as_ref() == Some(progress) {
             return;
         }
-        let head = format!("overall progress: {} out of {} tasks", progress.done(), progress.wanted);
+        let head = overall(progress);
         if self.bars.is_some() {
             self.show_bars(&head, progress);
         } else {
@@ -235,20 +254,20 @@ impl View {
             keep
         });
         for (index, (slot, (state, err))) in progress.slots.iter().enumerate() {
-            let bar = self.by_slot.entry(slot.clone()).or_insert_with(|| {
-                let style = ProgressStyle::with_template("{prefix}: {msg:<12.12} [{bar:40.cyan}] {wide_msg}")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar());
-                bars.add(ProgressBar::new(STATES.len() as u64).with_style(style.progress_chars("=> ")))
-            });
+            let style =
+                format!("{{prefix}}: {:<10} [{{bar:40.cyan}}] {{msg}}", state.replace(['{', '}'], ""));
+            let style = ProgressStyle::with_template(&style).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = style.progress_chars("=> ");
+            let bar = self
+                .by_slot
+                .entry(slot.clone())
+                .or_insert_with(|| bars.add(ProgressBar::hidden().with_style(style.clone())));
+            bar.set_style(style);
+            bar.set_length(STATES.len() as u64);
             bar.set_prefix(label(index, progress, slot));
             let reached = STATES.iter().position(|s| s == state).map_or(0, |p| p + 1);
             bar.set_position(if state == "complete" { STATES.len() } else { reached } as u64);
             let text = words(state, err);
-            let style =
-                format!("{{prefix}}: {:<10} [{{bar:40.cyan}}] {{msg}}", state.replace(['{', '}'], ""));
-            if let Ok(style) = ProgressStyle::with_template(&style) {
-                bar.set_style(style.progress_chars("=> "));
-            }
             bar.set_message(if err.is_empty() { String::new() } else { text });
         }
     }
@@ -260,7 +279,8 @@ impl View {
         let text =
             format!("verify: Waiting {} seconds to verify that tasks are stable...", left.as_secs() + 1);
         match &self.head {
-            Some(head) => head.set_message(text),
+            Some(head) if head.message() != text => head.set_message(text),
+            Some(_) => {}
             None if !self.verifying => table::line(&text),
             None => {}
         }
@@ -268,6 +288,9 @@ impl View {
     }
 
     fn verified(&mut self, id: &str) {
+        if let (Some(head), Some(told)) = (&self.head, &self.told) {
+            head.set_message(overall(told));
+        }
         self.finish();
         if !self.quiet {
             table::line(&format!("verify: Service {id} converged"));
@@ -286,6 +309,10 @@ fn label(index: usize, progress: &Progress, slot: &str) -> String {
         Ok(_) => format!("{}/{}", index + 1, progress.wanted.max(progress.slots.len())),
         Err(_) => crate::units::short_id(slot),
     }
+}
+
+fn overall(progress: &Progress) -> String {
+    format!("overall progress: {} out of {} tasks", progress.done(), progress.wanted)
 }
 
 fn words(state: &str, err: &str) -> String {
@@ -318,11 +345,34 @@ mod tests {
     }
 
     #[test]
+    fn a_task_of_an_older_specification_does_not_count() {
+        let service = json!({"GantrySpecVersion": 2, "Spec": {"Mode": {"Replicated": {"Replicas": 1}}}});
+        let mut old = task(1, "a", "running", "running");
+        old["GantrySpecVersion"] = json!(1);
+        assert!(!progress(&service, &[old.clone()], &[]).converged());
+        old["GantrySpecVersion"] = json!(2);
+        assert!(progress(&service, &[old], &[]).converged());
+    }
+
+    #[test]
     fn a_global_service_counts_the_nodes_that_are_up() {
         let service = json!({"Spec": {"Mode": {"Global": {}}}});
         let tasks = [task(0, "a", "running", "running")];
         assert!(progress(&service, &tasks, &["n".to_owned()]).converged());
         assert!(!progress(&service, &[], &["n".to_owned()]).converged());
+    }
+
+    #[test]
+    fn why_the_last_try_failed_is_shown_until_one_runs() {
+        let service = json!({"Spec": {"Mode": {"Replicated": {"Replicas": 1}}}});
+        let mut failed = task(1, "a", "shutdown", "failed");
+        failed["Status"]["Err"] = json!("no such file");
+        let shown = |state: &str| {
+            let all = [failed.clone(), task(1, "b", "running", state)];
+            progress(&service, &all, &[]).slots.into_values().next().unwrap()
+        };
+        assert_eq!(shown("starting"), ("starting".to_owned(), "no such file".to_owned()));
+        assert_eq!(shown("running"), ("running".to_owned(), String::new()));
     }
 
     #[test]

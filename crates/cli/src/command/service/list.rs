@@ -32,7 +32,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     sorted.sort_by(|a, b| a.text("Spec.Name").cmp(b.text("Spec.Name")));
     let mut list = List::new(
         &[
-            ("ID", "ShortID"),
+            ("ID", "ID"),
             ("NAME", "Name"),
             ("MODE", "Mode"),
             ("REPLICAS", "Replicas"),
@@ -40,13 +40,10 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
             ("PORTS", "Ports"),
         ],
         "ID",
-    )
-    .with_fields(&[("ID", "ID")]);
+    );
     for service in &sorted {
-        let id = service.text("ID");
         list.push([
-            ("ID", units::short_id(id)),
-            ("ShortID", units::short_id(id)),
+            ("ID", units::short_id(service.text("ID"))),
             ("Name", service.text("Spec.Name").to_owned()),
             ("Mode", mode(service).to_owned()),
             ("Replicas", replicas(service)),

@@ -87,7 +87,7 @@ fn list(tasks: &Value, names: &Names, whole: bool, now: Timestamp) -> List {
     let mut list = List::new(
         &[
             ("ID", "ID"),
-            ("NAME", "Indented"),
+            ("NAME", "_indented"),
             ("IMAGE", "Image"),
             ("NODE", "Node"),
             ("DESIRED STATE", "DesiredState"),
@@ -143,7 +143,7 @@ fn row(
     vec![
         ("ID", if whole { id.to_owned() } else { units::short_id(id) }),
         ("Name", name),
-        ("Indented", indented),
+        ("_indented", indented),
         ("Image", if whole { image_text.to_owned() } else { image(image_text) }),
         ("Node", names.node(task.text("NodeID"))),
         ("DesiredState", capital(task.text("DesiredState"))),
@@ -173,7 +173,7 @@ mod tests {
         let now = "2024-01-01T00:02:00Z".parse().unwrap();
         let text = list(&tasks, &names, false, now).render(&Shape::default()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].starts_with("new   web.1"), "{text}");
+        assert!(lines[1].starts_with("new       web.1"), "{text}");
         assert!(lines[1].contains("Running 2 minutes ago"), "{text}");
         assert!(
             lines[2].contains(" \\_ web.1") && lines[2].contains("task: non-zero exit (3) and a…"),

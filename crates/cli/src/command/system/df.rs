@@ -174,7 +174,7 @@ mod tests {
         let usage = json!({"LayersSize": 1000, "Images": [{"Containers": 1, "Size": 400}, {"Containers": 0, "Size": 600}],
             "Containers": [{"State": "running", "SizeRw": 10}, {"State": "exited", "SizeRw": 30}], "Volumes": null});
         let text = summary(&usage).render(&Shape::default()).unwrap();
-        assert!(text.contains("Images          2       1        1kB    600B (60%)"), "{text}");
+        assert!(text.contains("Images          2         1         1kB       600B (60%)"), "{text}");
         assert!(text.contains("30B (75%)"), "{text}");
     }
 }

@@ -22,7 +22,10 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let info = context.client.get("/info").await?;
     if let Some(format) = arguments.format.as_deref() {
         let mut whole = info;
-        whole["ClientInfo"] = serde_json::json!({"Version": env!("CARGO_PKG_VERSION"), "Context": "default"});
+        if let Value::Object(fields) = &mut whole {
+            let client = serde_json::json!({"Version": env!("CARGO_PKG_VERSION"), "Context": "default"});
+            fields.insert("ClientInfo".to_owned(), client);
+        }
         table::out(&inspect::render(&[whole], Some(format))?);
         return Ok(());
     }
