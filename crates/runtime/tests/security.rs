@@ -221,6 +221,34 @@ fn the_runtimes_file_cannot_be_overwritten_from_inside() {
 }
 
 #[test]
+fn a_descriptor_of_the_runtime_kept_from_its_time_as_first_process_stays_read_only() {
+    // The second half of CVE-2019-5736: the file is no longer being executed, so nothing but the mount protects it.
+    let sandbox = Sandbox::script("exec sleep 1000");
+    let copy = sandbox.path("runtime-copy");
+    fs::copy(RUNTIME, &copy).unwrap();
+    sandbox.save();
+    let created = Command::new(&copy)
+        .arg("--root")
+        .arg(sandbox.root())
+        .args(["create", "--bundle"])
+        .arg(sandbox.bundle())
+        .arg(&sandbox.id)
+        .status()
+        .unwrap();
+    assert!(created.success());
+    let kept = fs::File::open(format!("/proc/{}/exe", sandbox.state()["pid"])).unwrap();
+    assert_eq!(
+        kept.metadata().unwrap().ino(),
+        fs::metadata(&copy).unwrap().ino(),
+        "the first process is the runtime"
+    );
+    assert!(sandbox.output(&["start", &sandbox.id]).status.success());
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept));
+    let error = fs::OpenOptions::new().append(true).open(path).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
+}
+
+#[test]
 fn devices_are_those_of_the_rules() {
     let sandbox = Sandbox::script(
         "echo x > /dev/null && head -c 1 /dev/zero | wc -c; \

@@ -218,6 +218,10 @@ impl Drop for Sandbox {
             .args(["delete", "--force", &self.id])
             .stderr(Stdio::null())
             .status();
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            // The last test to end takes the common parent away.
+            let _ = fs::remove_dir(hierarchy.path().join("gantry-test"));
+        }
     }
 }
 
