@@ -129,7 +129,7 @@ pub enum Error {
         exit_code: i32,
     },
     /// A process inside the container could not be started.
-    #[error("failed to start exec: {message}")]
+    #[error("OCI runtime exec failed: {message}")]
     ExecStart {
         /// The runtime's whole chain of causes.
         message: String,

@@ -6,7 +6,7 @@ use crate::error::{Error, Result, io, parameter};
 use crate::launch::{Launched, PID_FILE, process_json};
 use crate::lifecycle::read_exit;
 use crate::monitor::{self, DEFAULT_DETACH_KEYS, Ends, Plug, PlugOptions};
-use crate::request::{Attachment, ExecSpec, ExecStart, ExecView, Flow, Frame};
+use crate::request::{Attachment, ExecSpec, ExecStart, ExecView, Flow, Frame, StdStream};
 use crate::{limits, network, reopen, rootfs, security, spec};
 use futures_util::StreamExt;
 use gantry_model::container::ContainerStatus;
@@ -160,9 +160,17 @@ impl Engine {
         let engine = self.clone();
         let (started, owner) = (Arc::clone(&exec), Arc::clone(&container));
         // A client that goes away must not leave a process that nobody watches.
-        tokio::spawn(async move { engine.run_exec(&owner, &started, size, plug).await })
+        let ran = tokio::spawn(async move { engine.run_exec(&owner, &started, size, plug).await })
             .await
-            .map_err(|_| Error::Cancelled("starting an exec"))??;
+            .map_err(|_| Error::Cancelled("starting an exec"))?;
+        match ran {
+            Ok(()) => {}
+            // Whoever is attached reads the reason in the stream and the code from the exec, as with Docker.
+            Err(error @ Error::ExecStart { .. }) if ends.is_some() => {
+                return Ok(Some(last_words(&exec, &error)));
+            }
+            Err(error) => return Err(error),
+        }
         Ok(ends.map(|ends| Attachment {
             tty: exec.spec.tty,
             input: ends.input,
@@ -301,11 +309,8 @@ impl Engine {
         let identity =
             blocking("looking up a user", move || rootfs::identity_in(&owner, &user, &groups)).await?;
         let options = security::Options::parse(&record.host.security_opt)?;
-        let capabilities = if exec.privileged {
-            defaults::all_capabilities()
-        } else {
-            security::capabilities(&record.host)?
-        };
+        let capabilities =
+            if exec.privileged { security::grantable() } else { security::capabilities(&record.host)? };
         let mut env = record.config.env.clone();
         env.extend(exec.env.iter().cloned());
         let cwd = [&exec.working_dir, &record.config.working_dir]
@@ -452,6 +457,14 @@ impl Engine {
         }
         true
     }
+}
+
+/// An attachment that only says why there is no process.
+fn last_words(exec: &Exec, error: &Error) -> Attachment {
+    let bytes = format!("{}\r\n", error.whole()).into();
+    let frame = Frame { stream: StdStream::Stdout, bytes };
+    let output: Flow<Frame> = Box::pin(futures_util::stream::once(std::future::ready(Ok(frame))));
+    Attachment { tty: exec.spec.tty, input: None, output }
 }
 
 /// Output that ends only when the exit code can be asked for: clients ask as soon as the stream has ended.

@@ -85,10 +85,17 @@ impl Engine {
         let mut spawned = monitor::spawn(self.monitor_program(), &dir, &monitor).await?;
         let pid = match spawned.report().await? {
             Report::Created { pid } => pid,
-            Report::Failed { message, exit_code } => return Err(start_error(message, exit_code)),
+            Report::Failed { message, exit_code } => {
+                return Err(start_error(explain_init(message, &around), exit_code));
+            }
             other @ Report::Started { .. } => return Err(unexpected(container, &other)),
         };
-        self.order(container, spawned, dir, pid).await
+        self.order(container, spawned, dir, pid).await.map_err(|error| match error {
+            Error::Start { message, exit_code } => {
+                Error::Start { message: explain_init(message, &around), exit_code }
+            }
+            other => other,
+        })
     }
 
     /// The container exists: note its process, connect those who wait, and give the start order.
@@ -392,6 +399,17 @@ fn bind_source(path: &Path, create: bool) -> Result<PathBuf> {
 fn host_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
+}
+
+/// An init that is missing although it is mounted lacks its dynamic loader: says what to do.
+fn explain_init(message: String, around: &Surroundings) -> String {
+    if around.init.is_some() && message.contains("docker-init") {
+        format!(
+            "{message} (--init needs a statically linked gantry-runtime, or an init named in the configuration)"
+        )
+    } else {
+        message
+    }
 }
 
 /// Docker's exit codes of a start that failed: 127 not found, 126 not executable, 128 anything else.

@@ -144,15 +144,17 @@ impl Engine {
     async fn unseen_end(&self, container: &Arc<Container>) {
         let status = ExitStatus { exit_code: UNSEEN, signal: None, error: None, ..lost("") };
         fill_end(&mut container.record(), &status, Timestamp::now());
-        container.record().state.error.clear();
-        let mut record = container.record();
-        record.state.status = ContainerStatus::Exited;
-        for settings in record.networks.values_mut() {
-            settings.endpoint_id.clear();
-        }
-        drop(record);
+        let remove = {
+            let mut record = container.record();
+            record.state.error.clear();
+            record.state.status = ContainerStatus::Exited;
+            for settings in record.networks.values_mut() {
+                settings.endpoint_id.clear();
+            }
+            record.host.auto_remove
+        };
         container.life.send_modify(|life| life.exit.code = UNSEEN);
-        if container.record().host.auto_remove {
+        if remove {
             let options = RemoveOptions { force: true, volumes: true, link: false };
             if let Err(error) = self.remove_locked(container, options).await {
                 tracing::warn!(

@@ -1,6 +1,7 @@
 //! What a container may do: capabilities, system call filter and the options of `--security-opt`.
 
 use crate::error::{Result, parameter};
+use gantry_linux::capability::CapSet;
 use gantry_model::container::HostConfig;
 use gantry_runtime::oci::{Seccomp, SeccompAction, SyscallArg, SyscallRule, defaults, docker_seccomp};
 use serde::Deserialize;
@@ -74,14 +75,14 @@ impl Options {
 pub(crate) fn capabilities(host: &HostConfig) -> Result<Vec<String>> {
     let all = defaults::all_capabilities();
     if host.privileged {
-        return Ok(all);
+        return Ok(grantable());
     }
     let added = host.cap_add.iter().map(|name| normal(name, &all)).collect::<Result<Vec<_>>>()?;
     let dropped = host.cap_drop.iter().map(|name| normal(name, &all)).collect::<Result<Vec<_>>>()?;
     let has = |list: &[String], name: &str| list.iter().any(|n| n == name);
     let base = match (has(&added, ALL), has(&dropped, ALL)) {
         // What is dropped by name stays dropped even when all are added.
-        (true, _) => all.iter().filter(|n| !has(&dropped, n)).cloned().collect(),
+        (true, _) => grantable().into_iter().filter(|n| !has(&dropped, n)).collect(),
         (false, true) => Vec::new(),
         (false, false) => defaults::capabilities().into_iter().filter(|n| !has(&dropped, n)).collect(),
     };
@@ -92,6 +93,14 @@ pub(crate) fn capabilities(host: &HostConfig) -> Result<Vec<String>> {
         }
     }
     Ok(set)
+}
+
+/// All capabilities that this process could give: what it lacks itself (in a container, say) it cannot.
+pub(crate) fn grantable() -> Vec<String> {
+    let own: Vec<&str> = CapSet::permitted().iter().map(|cap| cap.name()).collect();
+    let all = defaults::all_capabilities();
+    // Without any there is nothing to be compared with: pure uses of this module run without privileges.
+    if own.is_empty() { all } else { all.into_iter().filter(|name| own.contains(&name.as_str())).collect() }
 }
 
 const ALL: &str = "ALL";

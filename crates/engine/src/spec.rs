@@ -239,7 +239,6 @@ fn mounts(host: &HostConfig, around: &Surroundings) -> Vec<oci::Mount> {
     for mut mount in defaults::mounts() {
         match mount.destination.as_str() {
             "/dev/shm" => shm(&mut mount, host, around),
-            "/dev/mqueue" if around.ipc == Share::Host => bind(&mut mount, Path::new("/dev/mqueue")),
             "/sys" | "/sys/fs/cgroup" if host.privileged => {
                 mount.options.retain(|option| option != "ro");
                 mount.options.push("rw".to_owned());

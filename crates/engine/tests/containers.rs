@@ -165,7 +165,7 @@ fn a_container_that_removes_itself_is_gone_after_its_end() {
         node.engine.restart(&id, None, StopTimeout::After(Duration::ZERO)).await.unwrap();
         assert_eq!(node.engine.get(&id).unwrap().state.status, ContainerStatus::Running);
         node.engine.kill(&id, None).await.unwrap();
-        assert!(node.engine.get(&id).is_err());
+        until("the removal", || node.engine.get(&id).is_err()).await;
         let id = node.create("failing", command(&["nope"]), host).await;
         assert!(node.engine.start(&id).await.is_err());
         assert!(node.engine.get(&id).is_err(), "a failed start removes it too");
@@ -280,6 +280,22 @@ fn exec_runs_beside_the_first_process() {
         let view = node.engine.exec_get(&exec).unwrap();
         assert_eq!((view.running, view.exit_code), (false, Some(0)));
         let spec = ExecSpec { cmd: vec!["nope".into()], ..ExecSpec::default() };
+        let exec = node.engine.exec_create(&id, spec.clone()).await.unwrap();
+        let attached = node.engine.exec_start(&exec, ExecStart::Attached { console_size: None }).await;
+        let (out, _) = collect(attached.unwrap().unwrap().output).await;
+        assert!(out.contains("nope") && out.contains("not found"), "{out}");
+        assert_eq!(node.engine.exec_get(&exec).unwrap().exit_code, Some(127));
+        let spec_all = ExecSpec {
+            cmd: vec!["grep".into(), "CapEff".into(), "/proc/self/status".into()],
+            privileged: true,
+            attach_stdout: true,
+            ..ExecSpec::default()
+        };
+        let exec = node.engine.exec_create(&id, spec_all).await.unwrap();
+        let attached = node.engine.exec_start(&exec, ExecStart::Attached { console_size: None }).await;
+        let own = std::fs::read_to_string("/proc/self/status").unwrap();
+        let own = own.lines().find(|l| l.starts_with("CapEff")).unwrap();
+        assert_eq!(collect(attached.unwrap().unwrap().output).await.0.trim(), own);
         let exec = node.engine.exec_create(&id, spec).await.unwrap();
         let (kind, text) = refused(node.engine.exec_start(&exec, ExecStart::Detached).await);
         assert_eq!(kind, ErrorKind::InvalidParameter, "{text}");

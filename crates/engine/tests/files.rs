@@ -175,6 +175,8 @@ fn namespaces_can_be_shared() {
         });
         let (_, out, err) = node.output(sh("ps | grep -c '[s]leep 1000'; cat /dev/shm/file"), host).await;
         assert_eq!(out, "1\nshared\n", "{err}");
+        let (code, _, err) = node.output(sh("true"), with(|h| h.ipc_mode = "host".into())).await;
+        assert_eq!((code, err.as_str()), (0, ""));
         let (_, out, _) = node.output(sh("hostname"), with(|h| h.uts_mode = "host".into())).await;
         assert_eq!(out.trim(), rustix::system::uname().nodename().to_str().unwrap());
         node
