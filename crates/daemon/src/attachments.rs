@@ -55,7 +55,10 @@ impl Places {
 
     fn find(&self, container: &ContainerId, network: &str) -> Option<Place> {
         self.with(|places| {
-            places.iter().find(|place| place.container == container.as_str() && place.network_id == network).cloned()
+            places
+                .iter()
+                .find(|place| place.container == container.as_str() && place.network_id == network)
+                .cloned()
         })
     }
 
@@ -97,11 +100,11 @@ impl ClusterNetworks {
             address,
             ..AttachRequest::default()
         };
-        let (cluster, runtime) = (self.cluster.clone(), tokio::runtime::Handle::current());
-        let asked = tokio::task::spawn_blocking(move || runtime.block_on(cluster.attach_network(request))).await;
-        let attachment = match asked.map_err(|error| error.to_string())? {
+        let attachment = match self.cluster.attach_network(request).await {
             Ok(attachment) => attachment,
-            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotInSwarm) => return Ok(None),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotInSwarm) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.message),
         };
         let place = Place {

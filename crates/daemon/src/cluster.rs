@@ -77,10 +77,12 @@ impl Daemon {
             .filter(|task| task.status.state == TaskState::Running && address_in(task, network).is_some())
             .collect();
         let nodes = self.cluster.nodes().await.unwrap_or_default();
-        let peers = nodes.iter().filter(|node| inside.iter().any(|task| task.node_id == node.id)).map(|node| {
-            let ip = if node.data_path_addr.is_empty() { &node.status.addr } else { &node.data_path_addr };
-            PeerInfo { name: node.description.hostname.clone(), ip: ip.clone() }
-        });
+        let peers =
+            nodes.iter().filter(|node| inside.iter().any(|task| task.node_id == node.id)).map(|node| {
+                let ip =
+                    if node.data_path_addr.is_empty() { &node.status.addr } else { &node.data_path_addr };
+                PeerInfo { name: node.description.hostname.clone(), ip: ip.clone() }
+            });
         let peers = Some(peers.collect());
         if !verbose {
             return (peers, None);
@@ -94,7 +96,8 @@ impl Daemon {
                 continue;
             }
             let ports = service.endpoint.ports.iter();
-            let ports = ports.map(|port| format!("Target: {}, Publish: {}", port.target_port, port.published_port));
+            let ports =
+                ports.map(|port| format!("Target: {}, Publish: {}", port.target_port, port.published_port));
             let vip = vip.map(|vip| bare(&vip.addr).to_owned()).unwrap_or_default();
             let info = ServiceInfo { vip, ports: ports.collect(), local_lb_index: 0, tasks };
             services.insert(service.spec.name.clone(), info);
@@ -108,7 +111,8 @@ pub fn interface_address(name: &str) -> Option<IpAddr> {
     let mut socket = Socket::route().ok()?;
     let link = socket.links().ok()?.into_iter().find(|link| link.name == name)?;
     let addresses = socket.addresses().ok()?;
-    let own: Vec<IpAddr> = addresses.iter().filter(|address| address.link == link.index).map(|address| address.ip).collect();
+    let own: Vec<IpAddr> =
+        addresses.iter().filter(|address| address.link == link.index).map(|address| address.ip).collect();
     own.iter().find(|ip| ip.is_ipv4()).or_else(|| own.first()).copied()
 }
 

@@ -51,7 +51,10 @@ impl NodeExecutor {
 
 /// The container of a task, by its label.
 fn find(engine: &Engine, task: &TaskId) -> Option<ContainerView> {
-    engine.list().into_iter().find(|view| view.config.labels.get(LABEL_TASK_ID).is_some_and(|id| id == task.as_str()))
+    engine
+        .list()
+        .into_iter()
+        .find(|view| view.config.labels.get(LABEL_TASK_ID).is_some_and(|id| id == task.as_str()))
 }
 
 #[async_trait]
@@ -71,7 +74,12 @@ impl Executor for NodeExecutor {
 
     fn controller(&self, task: TaskContext) -> Arc<dyn TaskController> {
         self.places.note(&task.task);
-        Arc::new(Controller::new(self.engine.clone(), Arc::clone(&self.puller), Arc::clone(&self.places), task))
+        Arc::new(Controller::new(
+            self.engine.clone(),
+            Arc::clone(&self.puller),
+            Arc::clone(&self.places),
+            task,
+        ))
     }
 
     async fn retain(&self, tasks: &[TaskId]) {
@@ -83,7 +91,12 @@ impl Executor for NodeExecutor {
             }
             let options = RemoveOptions { force: true, volumes: true, link: false };
             if let Err(error) = self.engine.remove(view.id.as_str(), options).await {
-                tracing::warn!(container = view.id.short(), task, error = error.whole(), "the container of a past task stays");
+                tracing::warn!(
+                    container = view.id.short(),
+                    task,
+                    error = error.whole(),
+                    "the container of a past task stays"
+                );
             }
         }
     }
@@ -100,12 +113,13 @@ impl Executor for NodeExecutor {
             tail: options.tail.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
             follow: options.follow,
         };
-        let lines = self.engine.logs(view.id.as_str(), wanted).await.map_err(|error| TaskError::of(&error))?;
+        let lines =
+            self.engine.logs(view.id.as_str(), wanted).await.map_err(|error| TaskError::of(&error))?;
         Ok(lines.map(|line| line.map(chunk).map_err(|error| TaskError::of(&error))).boxed())
     }
 
     fn path_trouble(&self) -> Vec<PathTrouble> {
-        Vec::new()
+        self.networks.path_trouble()
     }
 }
 

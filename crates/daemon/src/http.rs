@@ -10,4 +10,4 @@ pub mod stream;
 pub use body::Json;
 pub use call::Call;
 pub use error::{ApiError, Reply};
-pub use hijack::Hijack;
+pub use hijack::{Hijack, InputEnd};

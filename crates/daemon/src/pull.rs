@@ -43,7 +43,8 @@ impl Puller {
             }
         }
         let auth = auth.map(decode_auth).transpose().map_err(|error| error.message)?.flatten();
-        let options = PullOptions { auth: auth.map(registry_auth), insecure: self.insecure.clone(), platform: None };
+        let options =
+            PullOptions { auth: auth.map(registry_auth), insecure: self.insecure.clone(), platform: None };
         let pull = self.images.pull(&reference, &options, Arc::new(()));
         let result = match &here {
             None => pull.await.map(|_| ()).map_err(|error| error.chain()),

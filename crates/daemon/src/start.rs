@@ -293,6 +293,10 @@ async fn blocking<T: Send + 'static>(
 async fn close(daemon: &Daemon) {
     daemon.cluster.shutdown().await;
     daemon.engine.close().await;
+    let networks = Arc::clone(&daemon.networks);
+    if let Err(error) = blocking("closing the networks", move || networks.shutdown()).await {
+        tracing::warn!(error = crate::http::error::chain(&error), "close the networks");
+    }
 }
 
 async fn serve_until_told(daemon: &Arc<Daemon>, listeners: Vec<Listener>) -> Result<(), StartError> {
@@ -367,8 +371,10 @@ fn network_config(settings: &Settings) -> Result<NetworkConfig, StartError> {
             expected: "an IPv4 network such as 10.10.0.0/16",
         })
     };
-    let own = std::env::current_exe().map_err(|source| StartError::System { act: "find this executable", source })?;
-    let mut config = NetworkConfig::new(settings.data_root.join("network"), settings.run_root.join("network"));
+    let own = std::env::current_exe()
+        .map_err(|source| StartError::System { act: "find this executable", source })?;
+    let mut config =
+        NetworkConfig::new(settings.data_root.join("network"), settings.run_root.join("network"));
     config.node_address = settings.default_addr;
     config.default_bridge_address = settings.bip.as_deref().map(|text| subnet("--bip", text)).transpose()?;
     if !settings.default_address_pools.is_empty() {

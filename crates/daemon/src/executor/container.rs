@@ -71,7 +71,8 @@ pub fn task_name(context: &TaskContext) -> String {
 /// What the engine is asked for.
 pub fn request(context: &TaskContext) -> Result<CreateRequest, SpecError> {
     let task = &context.task;
-    let spec = task.spec.container_spec.as_ref().ok_or_else(|| SpecError::NoContainer(task.id.to_string()))?;
+    let spec =
+        task.spec.container_spec.as_ref().ok_or_else(|| SpecError::NoContainer(task.id.to_string()))?;
     let values = Values::of(context);
     Ok(CreateRequest {
         name: Some(task_name(context)),
@@ -83,8 +84,13 @@ pub fn request(context: &TaskContext) -> Result<CreateRequest, SpecError> {
     })
 }
 
-fn config(context: &TaskContext, spec: &ContainerSpec, values: &Values) -> Result<ContainerConfig, SpecError> {
-    let expand_all = |texts: &[String]| texts.iter().map(|text| values.expand(text)).collect::<Result<Vec<_>, _>>();
+fn config(
+    context: &TaskContext,
+    spec: &ContainerSpec,
+    values: &Values,
+) -> Result<ContainerConfig, SpecError> {
+    let expand_all =
+        |texts: &[String]| texts.iter().map(|text| values.expand(text)).collect::<Result<Vec<_>, _>>();
     let some = |words: Vec<String>| (!words.is_empty()).then_some(words);
     let mut labels = spec.labels.clone();
     labels.extend(system_labels(context));
@@ -188,7 +194,8 @@ fn security(privileges: &Privileges) -> Vec<String> {
         "unconfined" => options.push("seccomp=unconfined".to_owned()),
         "custom" => {
             let profile = privileges.seccomp.as_ref().and_then(|value| value.get("Profile")?.as_str());
-            let decoded = profile.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
+            let decoded =
+                profile.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
             if let Some(text) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
                 options.push(format!("seccomp={text}"));
             }
@@ -202,7 +209,11 @@ fn security(privileges: &Privileges) -> Vec<String> {
 }
 
 fn expand_mount(mount: &Mount, values: &Values) -> Result<Mount, TemplateError> {
-    Ok(Mount { source: values.expand(&mount.source)?, target: values.expand(&mount.target)?, ..mount.clone() })
+    Ok(Mount {
+        source: values.expand(&mount.source)?,
+        target: values.expand(&mount.target)?,
+        ..mount.clone()
+    })
 }
 
 fn resources(context: &TaskContext, spec: &ContainerSpec) -> Resources {
@@ -227,14 +238,21 @@ fn networking(attachments: &[NetworkAttachment]) -> NetworkingConfig {
             let ipam_config = address
                 .map(|address| EndpointIpam { ipv4_address: address.to_owned(), ..EndpointIpam::default() });
             let aliases = Some(attachment.aliases.clone()).filter(|aliases| !aliases.is_empty());
-            (attachment.network_id.clone(), Some(EndpointSettings { ipam_config, aliases, ..Default::default() }))
+            (
+                attachment.network_id.clone(),
+                Some(EndpointSettings { ipam_config, aliases, ..Default::default() }),
+            )
         })
         .collect();
     NetworkingConfig { endpoints_config }
 }
 
 /// Secrets and configs as files.
-fn files(context: &TaskContext, spec: &ContainerSpec, values: &Values) -> Result<Vec<InjectedFile>, SpecError> {
+fn files(
+    context: &TaskContext,
+    spec: &ContainerSpec,
+    values: &Values,
+) -> Result<Vec<InjectedFile>, SpecError> {
     let mut files = Vec::new();
     for reference in &spec.secrets {
         let found = context.secrets.iter().find(|secret| secret.id.as_str() == reference.secret_id);
@@ -260,7 +278,12 @@ struct Named<'a> {
 }
 
 impl Named<'_> {
-    fn file(&self, target: &FileTarget, data: Option<&DataSpec>, values: &Values) -> Result<InjectedFile, SpecError> {
+    fn file(
+        &self,
+        target: &FileTarget,
+        data: Option<&DataSpec>,
+        values: &Values,
+    ) -> Result<InjectedFile, SpecError> {
         let (kind, name) = (self.kind, self.name.to_owned());
         let spec = data.ok_or_else(|| SpecError::Missing { kind, name: name.clone() })?;
         let mut data = base64::engine::general_purpose::STANDARD
@@ -270,10 +293,15 @@ impl Named<'_> {
             data = values.expand(&String::from_utf8_lossy(&data))?.into_bytes();
         }
         let wanted = if target.name.is_empty() { self.name } else { &target.name };
-        let path = if wanted.starts_with('/') { wanted.to_owned() } else { format!("{}/{wanted}", self.folder) };
+        let path =
+            if wanted.starts_with('/') { wanted.to_owned() } else { format!("{}/{wanted}", self.folder) };
         let owner = |text: &str| match text {
             "" => Ok(0),
-            text => text.parse().map_err(|_| SpecError::Owner { kind, name: name.clone(), owner: text.to_owned() }),
+            text => text.parse().map_err(|_| SpecError::Owner {
+                kind,
+                name: name.clone(),
+                owner: text.to_owned(),
+            }),
         };
         let mode = if target.mode == 0 { 0o444 } else { target.mode & 0o7777 };
         Ok(InjectedFile { path, data, uid: owner(&target.uid)?, gid: owner(&target.gid)?, mode })
@@ -297,7 +325,12 @@ mod tests {
             hosts: vec!["10.0.0.9 db db2".into()],
             stop_grace_period: Some(1_500_000_000),
             secrets: vec![SecretReference {
-                file: Some(FileTarget { name: "key".into(), uid: "7".into(), mode: 0o400, ..FileTarget::default() }),
+                file: Some(FileTarget {
+                    name: "key".into(),
+                    uid: "7".into(),
+                    mode: 0o400,
+                    ..FileTarget::default()
+                }),
                 secret_id: "s1".into(),
                 secret_name: "key".into(),
             }],
@@ -311,7 +344,8 @@ mod tests {
             spec: TaskSpec { container_spec: Some(spec), ..TaskSpec::default() },
             ..Task::default()
         };
-        task.spec.resources.limits = Some(TaskResources { memory_bytes: 1 << 20, ..TaskResources::default() });
+        task.spec.resources.limits =
+            Some(TaskResources { memory_bytes: 1 << 20, ..TaskResources::default() });
         task.networks_attachments = vec![NetworkAttachment {
             network_id: "net1".into(),
             addresses: vec!["10.0.1.7/24".into()],

@@ -6,7 +6,9 @@ use crate::attachments::Places;
 use crate::pull::Puller;
 use futures_util::StreamExt;
 use gantry_cluster::executor::{Adopted, TaskContext, TaskController, TaskError, TaskExit, async_trait};
-use gantry_engine::{ContainerView, Engine, ErrorKind, HealthStatus, RemoveOptions, StopTimeout, WaitCondition};
+use gantry_engine::{
+    ContainerView, Engine, ErrorKind, HealthStatus, RemoveOptions, StopTimeout, WaitCondition,
+};
 use gantry_model::container::ContainerStatus;
 use gantry_model::task::TaskContainerStatus;
 use std::collections::BTreeMap;
@@ -28,7 +30,12 @@ fn failed(error: gantry_engine::Error) -> TaskError {
 }
 
 impl Controller {
-    pub(super) fn new(engine: Engine, puller: Arc<Puller>, places: Arc<Places>, context: TaskContext) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        puller: Arc<Puller>,
+        places: Arc<Places>,
+        context: TaskContext,
+    ) -> Self {
         Self { engine, puller, places, context, known: Mutex::new(None) }
     }
 
@@ -48,7 +55,8 @@ impl Controller {
     }
 
     fn needed(&self) -> Result<ContainerView, TaskError> {
-        self.view().ok_or_else(|| TaskError(format!("the container of task {} is gone", self.context.task.id)))
+        self.view()
+            .ok_or_else(|| TaskError(format!("the container of task {} is gone", self.context.task.id)))
     }
 
     /// A task that only stands for a container outside services.
@@ -135,7 +143,9 @@ impl TaskController for Controller {
         match self.view().map(|view| view.state.status) {
             None | Some(ContainerStatus::Removing | ContainerStatus::Dead) => Adopted::Nothing,
             Some(ContainerStatus::Created) => Adopted::Created,
-            Some(ContainerStatus::Running | ContainerStatus::Paused | ContainerStatus::Restarting) => Adopted::Running,
+            Some(ContainerStatus::Running | ContainerStatus::Paused | ContainerStatus::Restarting) => {
+                Adopted::Running
+            }
             Some(ContainerStatus::Exited) => Adopted::Exited,
         }
     }
@@ -145,7 +155,9 @@ impl TaskController for Controller {
             return Ok(());
         }
         let spec = self.context.task.spec.container_spec.as_ref();
-        let spec = spec.ok_or_else(|| TaskError(format!("task {} has no container specification", self.context.task.id)))?;
+        let spec = spec.ok_or_else(|| {
+            TaskError(format!("task {} has no container specification", self.context.task.id))
+        })?;
         self.puller.ensure(&spec.image, spec.pull_auth.as_deref()).await.map_err(TaskError)?;
         let request = container::request(&self.context).map_err(|error| TaskError::of(&error))?;
         debug_assert!(request.config.labels.contains_key(LABEL_TASK_ID));
@@ -225,7 +237,10 @@ impl TaskController for Controller {
 
     async fn container(&self) -> Option<TaskContainerStatus> {
         if let Some(container) = self.attachment() {
-            return Some(TaskContainerStatus { container_id: container.to_owned(), ..TaskContainerStatus::default() });
+            return Some(TaskContainerStatus {
+                container_id: container.to_owned(),
+                ..TaskContainerStatus::default()
+            });
         }
         let view = self.view()?;
         Some(TaskContainerStatus {

@@ -26,7 +26,11 @@ impl Description {
             .filter_map(|label| label.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        let kinds = [("Log", ["json-file", "local", "none"].as_slice()), ("Network", &["bridge", "host", "macvlan", "null", "overlay"]), ("Volume", &["local"])];
+        let kinds = [
+            ("Log", ["json-file", "local", "none"].as_slice()),
+            ("Network", &["bridge", "host", "macvlan", "null", "overlay"]),
+            ("Volume", &["local"]),
+        ];
         let plugins = kinds.iter().flat_map(|(kind, names)| {
             names.iter().map(|name| EnginePlugin { r#type: (*kind).to_owned(), name: (*name).to_owned() })
         });

@@ -73,7 +73,10 @@ impl Values {
         match key {
             // Go's templates print nothing for a key that is not there.
             Some(key) => Ok(self.labels.get(key).map_or("", String::as_str)),
-            None => Err(TemplateError::Unknown { template: template.to_owned(), expression: expression.to_owned() }),
+            None => Err(TemplateError::Unknown {
+                template: template.to_owned(),
+                expression: expression.to_owned(),
+            }),
         }
     }
 }

@@ -72,8 +72,8 @@ impl<S: Sync> FromRequestParts<S> for Hijack {
 impl Hijack {
     /// Answers and hands the connection to the attachment. `typed`: the client knows the content type of framed output
     /// (API 1.42).
-    pub fn respond(self, attachment: Attachment, typed: bool) -> Reply {
-        let session = Session { attachment };
+    pub fn respond(self, attachment: Attachment, at_end: InputEnd, typed: bool) -> Reply {
+        let session = Session { attachment, at_end };
         let content_type = if session.attachment.tty || !typed { RAW } else { MULTIPLEXED };
         let (status, body) = match self {
             Self::Upgrade(upgrade, protocol) => {
@@ -101,10 +101,20 @@ fn answer(status: StatusCode, body: Body, content_type: &'static str) -> Respons
     response
 }
 
+/// What the end of a client's input means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputEnd {
+    /// The process's input ends; its output goes on.
+    Close,
+    /// The client detaches: others may attach and write later.
+    Detach,
+}
+
 /// A process's stdio on its way to a client.
 #[derive(Debug)]
 pub struct Session {
     attachment: Attachment,
+    at_end: InputEnd,
 }
 
 impl Session {
@@ -127,20 +137,25 @@ impl Session {
             }
             writer.shutdown().await
         };
+        let at_end = self.at_end;
         let receive = async {
-            let Some(mut input) = input else { return };
+            let Some(mut input) = input else { return false };
             let mut buffer = vec![0; 32 << 10];
             loop {
                 match reader.read(&mut buffer).await {
                     Ok(0) | Err(_) => break,
                     Ok(count) => {
                         if input.write_all(&buffer[..count]).await.is_err() || input.flush().await.is_err() {
-                            return;
+                            return false;
                         }
                     }
                 }
             }
+            if at_end == InputEnd::Detach {
+                return true;
+            }
             let _ = input.shutdown().await;
+            false
         };
         tokio::pin!(send, receive);
         let mut receiving = true;
@@ -152,7 +167,12 @@ impl Session {
                     }
                     return;
                 }
-                () = &mut receive, if receiving => receiving = false,
+                detach = &mut receive, if receiving => {
+                    if detach {
+                        return;
+                    }
+                    receiving = false;
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::routing::{get, post};
 use gantry_api::filters::Filters;
-use gantry_model::secret::{DataSpec, Config};
+use gantry_model::secret::{Config, DataSpec};
 use http::StatusCode;
 use serde_json::json;
 use std::sync::Arc;

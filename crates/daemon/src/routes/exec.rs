@@ -2,7 +2,7 @@
 
 use super::containers::lifecycle_size;
 use crate::daemon::{Daemon, Shared};
-use crate::http::{ApiError, Call, Hijack, Json, Reply, stream};
+use crate::http::{ApiError, Call, Hijack, InputEnd, Json, Reply, stream};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequest, Path, Request};
@@ -59,7 +59,10 @@ async fn start(
         ExecStart::Attached { console_size }
     };
     match daemon.engine.exec_start(&id, how).await? {
-        Some(attachment) => hijack.respond(attachment, call.since(42)),
+        Some(attachment) => {
+            let at_end = if attachment.tty { InputEnd::Detach } else { InputEnd::Close };
+            hijack.respond(attachment, at_end, call.since(42))
+        }
         None => Ok(axum::response::Response::new(Body::empty())),
     }
 }

@@ -122,7 +122,8 @@ fn view(image: &Image, call: &Call) -> ImageInspect {
     let document: serde_json::Value = serde_json::from_slice(&image.config_raw).unwrap_or_default();
     let text = |key: &str| document.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
     let size = i64::try_from(image.size).unwrap_or(i64::MAX);
-    let last = document.get("history").and_then(|history| history.as_array()?.last()?.get("comment")?.as_str());
+    let last =
+        document.get("history").and_then(|history| history.as_array()?.last()?.get("comment")?.as_str());
     let lower: Vec<_> = image.layer_folders.iter().map(|path| path.to_string_lossy()).collect();
     let folders = BTreeMap::from([("LowerDir".to_owned(), lower.join(":"))]);
     let diff_ids = image.record.layers.iter().map(|layer| layer.diff_id.to_string());
@@ -135,7 +136,11 @@ fn view(image: &Image, call: &Call) -> ImageInspect {
         created: image.config.created.clone(),
         docker_version: text("docker_version"),
         author: text("author"),
-        config: document.get("config").filter(|config| !config.is_null()).cloned().unwrap_or_else(empty_object),
+        config: document
+            .get("config")
+            .filter(|config| !config.is_null())
+            .cloned()
+            .unwrap_or_else(empty_object),
         architecture: text("architecture"),
         variant: text("variant"),
         os: text("os"),
@@ -191,7 +196,8 @@ async fn remove(daemon: &Daemon, name: &str, call: &Call) -> Reply {
     let (name, force) = (name.to_owned(), call.query.flag("force"));
     let engine = daemon.engine.clone();
     let shown = name.clone();
-    let removed = blocking(daemon, move |images| images.remove(&name, force, &|id| users(&engine, id))).await?;
+    let removed =
+        blocking(daemon, move |images| images.remove(&name, force, &|id| users(&engine, id))).await?;
     publish_removed(daemon, &removed, &shown);
     stream::json(&removed.into_iter().map(deleted).collect::<Vec<_>>())
 }

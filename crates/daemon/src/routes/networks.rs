@@ -7,7 +7,9 @@ use axum::extract::Path;
 use axum::routing::{get, post};
 use gantry_api::container::ConnectBody;
 use gantry_api::filters::Filters;
-use gantry_api::network::{EndpointResource, NetworkCreateBody, NetworkCreateResponse, NetworkInspect, NetworksPruned};
+use gantry_api::network::{
+    EndpointResource, NetworkCreateBody, NetworkCreateResponse, NetworkInspect, NetworksPruned,
+};
 use gantry_api::time::parse_bound;
 use gantry_engine::Event;
 use gantry_model::network::Network;
@@ -44,7 +46,8 @@ async fn list(daemon: Shared, call: Call) -> Reply {
         let unused = |network: &Network| !predefined(network) && !used(&daemon, network);
         found.retain(|network| unused(network) == wanted);
     }
-    let answer: Vec<NetworkInspect> = found.iter().map(|network| view(&daemon, network, Members::Without)).collect();
+    let answer: Vec<NetworkInspect> =
+        found.iter().map(|network| view(&daemon, network, Members::Without)).collect();
     stream::json(&answer)
 }
 
@@ -114,7 +117,8 @@ async fn inspect(daemon: Shared, Path(id): Path<String>, call: Call) -> Reply {
     let network = find(&daemon, &id, call.query.text("scope")).await?;
     let mut answer = view(&daemon, &network, Members::With);
     if answer.scope == "swarm" {
-        (answer.peers, answer.services) = daemon.overlay_details(&network.id, call.query.flag("verbose")).await;
+        (answer.peers, answer.services) =
+            daemon.overlay_details(&network.id, call.query.flag("verbose")).await;
     }
     stream::json(&answer)
 }

@@ -112,13 +112,20 @@ fn clean(spec: &mut ServiceSpec) {
     }
 }
 
-async fn update(daemon: Shared, Path(id): Path<String>, call: Call, Json(mut spec): Json<ServiceSpec>) -> Reply {
+async fn update(
+    daemon: Shared,
+    Path(id): Path<String>,
+    call: Call,
+    Json(mut spec): Json<ServiceSpec>,
+) -> Reply {
     clean(&mut spec);
     take_auth(&mut spec, &call);
     let from = match call.query.text("registryAuthFrom") {
         None | Some("spec") => RegistryAuthFrom::Spec,
         Some("previous-spec") => RegistryAuthFrom::PreviousSpec,
-        Some(other) => return Err(ApiError::bad_request(format!("unsupported registryAuthFrom value: {other}"))),
+        Some(other) => {
+            return Err(ApiError::bad_request(format!("unsupported registryAuthFrom value: {other}")));
+        }
     };
     let rollback = match call.query.text("rollback") {
         None => Rollback::No,

@@ -90,8 +90,9 @@ fn resolve(text: &str) -> Result<String, ApiError> {
     if name.is_empty() || name.parse::<IpAddr>().is_ok() || text.starts_with('[') {
         return Ok(text.to_owned());
     }
-    let address = crate::cluster::interface_address(name)
-        .ok_or_else(|| ApiError::bad_request(format!("{text:?} is neither an IP address nor an interface with one")))?;
+    let address = crate::cluster::interface_address(name).ok_or_else(|| {
+        ApiError::bad_request(format!("{text:?} is neither an IP address nor an interface with one"))
+    })?;
     Ok(port.map_or_else(|| address.to_string(), |port| format!("{address}:{port}")))
 }
 
@@ -106,16 +107,40 @@ async fn init(daemon: Shared, Json(body): Json<InitBody>) -> Reply {
         listen_addr: resolve(&body.listen_addr)?,
         advertise_addr,
         data_path_addr: resolve(&body.data_path_addr)?,
-        default_addr_pool: body.default_addr_pool,
-        subnet_size: body.subnet_size,
+        default_addr_pool: if body.default_addr_pool.is_empty() {
+            vec!["10.0.0.0/8".to_owned()]
+        } else {
+            body.default_addr_pool
+        },
+        subnet_size: if body.subnet_size == 0 { 24 } else { body.subnet_size },
         data_path_port: body.data_path_port,
         force_new_cluster: body.force_new_cluster,
         auto_lock_managers: body.auto_lock_managers || body.spec.encryption_config.auto_lock_managers,
-        spec: body.spec,
+        spec: with_defaults(body.spec),
         availability: availability(body.availability)?,
     };
     let node = daemon.cluster.init(request).await?;
     stream::json(&node)
+}
+
+/// Docker's defaults where a client is silent.
+fn with_defaults(mut spec: SwarmSpec) -> SwarmSpec {
+    fn set<T: PartialEq + Default>(field: &mut T, value: T) {
+        if *field == T::default() {
+            *field = value;
+        }
+    }
+    set(&mut spec.name, "default".to_owned());
+    spec.orchestration.task_history_retention_limit.get_or_insert(5);
+    set(&mut spec.raft.snapshot_interval, 10_000);
+    spec.raft.keep_old_snapshots.get_or_insert(0);
+    set(&mut spec.raft.log_entries_for_slow_followers, 500);
+    set(&mut spec.raft.election_tick, 10);
+    set(&mut spec.raft.heartbeat_tick, 1);
+    set(&mut spec.dispatcher.heartbeat_period, 5_000_000_000);
+    // 90 days.
+    set(&mut spec.ca_config.node_cert_expiry, 90 * 24 * 3_600_000_000_000);
+    spec
 }
 
 async fn join(daemon: Shared, Json(body): Json<JoinBody>) -> Reply {
@@ -170,7 +195,8 @@ async fn update(daemon: Shared, call: Call, Json(spec): Json<SwarmSpec>) -> Repl
 /// `version`: the version that the client read.
 pub(super) fn version(call: &Call) -> Result<Version, ApiError> {
     let text = call.query.get("version").unwrap_or("");
-    let index = text.parse().map_err(|_| ApiError::bad_request(format!("invalid swarm object version '{text}'")))?;
+    let index =
+        text.parse().map_err(|_| ApiError::bad_request(format!("invalid swarm object version '{text}'")))?;
     Ok(Version { index })
 }
 

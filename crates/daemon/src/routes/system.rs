@@ -46,7 +46,8 @@ async fn ping(daemon: Shared) -> Response {
 
 /// `docker login`: tries the credentials at the registry.
 async fn login(daemon: Shared, Json(auth): Json<AuthConfig>) -> Reply {
-    let server = if auth.serveraddress.is_empty() { "https://index.docker.io/v1/" } else { &auth.serveraddress };
+    let server =
+        if auth.serveraddress.is_empty() { "https://index.docker.io/v1/" } else { &auth.serveraddress };
     let server = server.to_owned();
     let auth = crate::pull::registry_auth(auth);
     match gantry_images::login(&server, &auth, daemon.puller.insecure()).await {

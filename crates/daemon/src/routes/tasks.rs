@@ -29,7 +29,8 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
 }
 
 /// Names of filters that lists of tasks know.
-const FILTERS: [&str; 8] = ["desired-state", "id", "label", "name", "node", "runtime", "service", "_up-to-date"];
+const FILTERS: [&str; 8] =
+    ["desired-state", "id", "label", "name", "node", "runtime", "service", "_up-to-date"];
 
 async fn list(daemon: Shared, call: Call) -> Reply {
     let mut filters = call.query.filters()?.only(&FILTERS)?;
@@ -37,7 +38,11 @@ async fn list(daemon: Shared, call: Call) -> Reply {
     if filters.has("service") {
         let services = daemon.cluster.services().await?;
         let known: Vec<&Service> = services.iter().map(|service| -> &Service { service }).collect();
-        widen(&mut filters, "service", known.iter().map(|service| (service.id.as_str(), service.spec.name.as_str())));
+        widen(
+            &mut filters,
+            "service",
+            known.iter().map(|service| (service.id.as_str(), service.spec.name.as_str())),
+        );
     }
     if filters.has("node") {
         let nodes = daemon.cluster.nodes().await?;
@@ -46,7 +51,11 @@ async fn list(daemon: Shared, call: Call) -> Reply {
         if filters.values("node").any(|name| name == "self") {
             filters.add("node", &own);
         }
-        widen(&mut filters, "node", known.iter().map(|node| (node.id.as_str(), node.description.hostname.as_str())));
+        widen(
+            &mut filters,
+            "node",
+            known.iter().map(|node| (node.id.as_str(), node.description.hostname.as_str())),
+        );
     }
     let desired: Option<Vec<TaskState>> = filters
         .has("desired-state")
@@ -55,7 +64,9 @@ async fn list(daemon: Shared, call: Call) -> Reply {
     let up_to_date = filters.flag("_up-to-date")?.unwrap_or(false);
     let services = if up_to_date { daemon.cluster.services().await? } else { Vec::new() };
     let current = |task: &Task| {
-        services.iter().any(|service| service.id == task.service_id && service.spec_version == task.spec_version)
+        services
+            .iter()
+            .any(|service| service.id == task.service_id && service.spec_version == task.spec_version)
     };
     let found = daemon.cluster.tasks().await?;
     let wanted = found.iter().filter(|task| {
@@ -95,8 +106,11 @@ fn matches(filters: &Filters, task: &Task) -> bool {
     filters.prefix("id", task.id.as_str())
         && filters.exact("service", task.service_id.as_str())
         && filters.exact("node", task.node_id.as_str())
-        && (filters.prefix("name", &name) || filters.prefix("name", &full) || filters.exact("name", &task.name))
-        && filters.exact("runtime", if task.spec.runtime.is_empty() { "container" } else { &task.spec.runtime })
+        && (filters.prefix("name", &name)
+            || filters.prefix("name", &full)
+            || filters.exact("name", &task.name))
+        && filters
+            .exact("runtime", if task.spec.runtime.is_empty() { "container" } else { &task.spec.runtime })
         && filters.labels(&task.labels)
 }
 

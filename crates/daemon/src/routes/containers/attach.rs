@@ -1,14 +1,16 @@
 //! Attach: the connection becomes the container's stdio.
 
 use crate::daemon::Shared;
-use crate::http::{ApiError, Call, Hijack, Reply};
+use crate::http::{ApiError, Call, Hijack, InputEnd, Reply};
 use axum::extract::Path;
 use gantry_engine::AttachOptions;
 
 pub(super) async fn attach(daemon: Shared, Path(id): Path<String>, call: Call, hijack: Hijack) -> Reply {
     let options = options(&call)?;
+    let config = daemon.engine.get(&id)?.config;
     let attachment = daemon.engine.attach(&id, options).await?;
-    hijack.respond(attachment, call.since(42))
+    let at_end = if config.stdin_once && !config.tty { InputEnd::Close } else { InputEnd::Detach };
+    hijack.respond(attachment, at_end, call.since(42))
 }
 
 pub(super) async fn websocket(daemon: Shared, Path(id): Path<String>) -> Reply {

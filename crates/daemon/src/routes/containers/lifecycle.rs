@@ -90,10 +90,8 @@ pub(super) async fn wait(daemon: Shared, Path(id): Path<String>, call: Call) -> 
     let wait = daemon.engine.wait(&id, condition)?;
     let answer = async move {
         let response = match wait.done().await {
-            Ok(exit) => WaitResponse {
-                status_code: i64::from(exit.code),
-                error: exit.error.map(|message| WaitError { message }),
-            },
+            // Why a start failed is told by the start request; here it would be printed a second time.
+            Ok(exit) => WaitResponse { status_code: i64::from(exit.code), error: None },
             Err(error) => WaitResponse { status_code: -1, error: Some(WaitError { message: error.whole() }) },
         };
         let mut line = serde_json::to_vec(&response).map_err(std::io::Error::other)?;

@@ -49,7 +49,9 @@ fn names(pattern: &str, name: &str) -> bool {
     let forms = [reference.familiar(), reference.familiar_name(), reference.name()];
     // The pattern may be written in full: docker.io/library/busybox.
     let familiar = Reference::parse(pattern).map(|pattern| pattern.familiar()).ok();
-    forms.iter().any(|form| glob(pattern, form) || familiar.as_deref().is_some_and(|pattern| glob(pattern, form)))
+    forms
+        .iter()
+        .any(|form| glob(pattern, form) || familiar.as_deref().is_some_and(|pattern| glob(pattern, form)))
 }
 
 /// Shell patterns where `*` and `?` do not cross a slash, as Go's `path.Match` has them (without classes).

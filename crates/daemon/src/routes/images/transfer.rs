@@ -72,7 +72,8 @@ fn line(progress: Progress) -> JsonMessage {
     match progress {
         Progress::Message { id, text } => JsonMessage { id, ..JsonMessage::status(text) },
         Progress::Layer { id, status, current, total } => {
-            let counted = matches!(status, LayerStatus::Downloading | LayerStatus::Extracting | LayerStatus::Pushing);
+            let counted =
+                matches!(status, LayerStatus::Downloading | LayerStatus::Extracting | LayerStatus::Pushing);
             if counted {
                 JsonMessage::count(id, status.as_str(), current, (total > 0).then_some(total))
             } else {
@@ -84,7 +85,8 @@ fn line(progress: Progress) -> JsonMessage {
 
 fn platform(call: &Call) -> Result<Option<Platform>, ApiError> {
     let text = call.query.text("platform");
-    text.map(|text| Platform::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))).transpose()
+    text.map(|text| Platform::parse(text).map_err(|error| ApiError::bad_request(error.to_string())))
+        .transpose()
 }
 
 fn auth(call: &Call) -> Result<Option<RegistryAuth>, ApiError> {
@@ -102,8 +104,11 @@ async fn pull(daemon: &Arc<Daemon>, image: &str, call: &Call) -> Reply {
         Some(tag) => parse(&format!("{image}:{tag}")).or_else(|_| target(image, Some(tag)))?,
         None => parse(image)?.with_default_tag(),
     };
-    let options =
-        PullOptions { platform: platform(call)?, auth: auth(call)?, insecure: daemon.puller.insecure().clone() };
+    let options = PullOptions {
+        platform: platform(call)?,
+        auth: auth(call)?,
+        insecure: daemon.puller.insecure().clone(),
+    };
     let daemon = Arc::clone(daemon);
     progress::run(move |reports| async move {
         daemon.images.pull(&reference, &options, Lines::sink(&reports)).await?;
@@ -122,7 +127,8 @@ async fn import(daemon: &Arc<Daemon>, call: &Call, body: Body) -> Reply {
     progress::run(move |reports| async move {
         let reader = SyncIoBridge::new(body::reader(body));
         let wanted = name.clone();
-        let import = move |images: &Arc<Store>| images.import(Box::new(reader), &changes, &message, platform, wanted);
+        let import =
+            move |images: &Arc<Store>| images.import(Box::new(reader), &changes, &message, platform, wanted);
         let id = blocking(&daemon, import).await?;
         let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());
         publish(&daemon, "import", &id.to_string(), &shown);
@@ -147,16 +153,17 @@ pub(super) async fn push(daemon: &Arc<Daemon>, name: &str, call: &Call) -> Reply
     progress::run(move |reports| async move {
         for reference in &references {
             if daemon.images.get(&reference.familiar()).is_err() {
-                let text = format!("An image does not exist locally with the tag: {}", reference.familiar_name());
+                let text =
+                    format!("An image does not exist locally with the tag: {}", reference.familiar_name());
                 return Err(ApiError::not_found(text));
             }
             let insecure = daemon.puller.insecure();
             let pushed = daemon.images.push(reference, auth.clone(), insecure, Lines::sink(&reports)).await?;
             let tag = reference.tag().unwrap_or("latest");
-            let text = format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size);
-            let _ = reports.send(JsonMessage::status(text));
-            let aux = serde_json::json!({ "Tag": tag, "Digest": pushed.digest.to_string(), "Size": pushed.size });
-            let _ = reports.send(JsonMessage { progress_detail: Some(Default::default()), ..JsonMessage::aux(aux) });
+            let aux =
+                serde_json::json!({ "Tag": tag, "Digest": pushed.digest.to_string(), "Size": pushed.size });
+            let _ = reports
+                .send(JsonMessage { progress_detail: Some(Default::default()), ..JsonMessage::aux(aux) });
             publish(&daemon, "push", &reference.familiar(), &reference.familiar_name());
         }
         Ok(())
@@ -192,7 +199,8 @@ pub(super) async fn load(daemon: Shared, request: Request) -> Reply {
 }
 
 pub(super) async fn save_many(daemon: Shared, call: Call) -> Reply {
-    let names: Vec<String> = call.query.all("names").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let names: Vec<String> =
+        call.query.all("names").filter(|name| !name.is_empty()).map(str::to_owned).collect();
     if names.is_empty() {
         return Err(ApiError::bad_request("no images named: give names=NAME"));
     }
