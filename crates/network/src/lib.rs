@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`networks`] | opening, recovery after any death of the daemon, the shared bookkeeping |
 //! | [`local`] | networks of this node: create, list, inspect, remove |
-//! | [`attach`] | sandboxes: create, connect, disconnect, remove |
+//! | [`attach`], `endpoint` | sandboxes: create, connect, disconnect, remove; what an endpoint gets |
 //! | [`definition`], [`ipam`], [`firewall`], [`text`], [`overlay::plan`], [`overlay::vip`] | decisions, pure |
 //! | [`host`], [`ports`], [`store`] | effects: netlink, host ports, files |
 //! | [`overlay`], [`overlay::mesh`] | cluster networks and the routing mesh |
@@ -23,6 +23,7 @@ pub mod config;
 pub mod definition;
 pub mod dns;
 pub mod doctor;
+mod endpoint;
 pub mod error;
 pub mod firewall;
 pub mod host;
