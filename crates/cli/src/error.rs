@@ -153,6 +153,9 @@ impl Error {
             Error::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run the command as root, or as a member of the group that owns the socket".to_owned())
             }
+            Error::Connect { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                Some("check --tlscacert, --tlscert and --tlskey, and that the daemon's certificate has this address".to_owned())
+            }
             Error::Connect { .. } => Some(
                 "is the daemon running? Start it with `gantry daemon`, or name another address with -H or GANTRY_HOST".to_owned(),
             ),
@@ -162,6 +165,9 @@ impl Error {
             Error::Daemon { message, .. } if message.contains("port is already allocated") => {
                 Some("`gantry ps` shows which container publishes the port; choose another host port with -p".to_owned())
             }
+            Error::Daemon { status: 503, message } if message.contains("not a swarm manager") => Some(
+                "start a cluster with `gantry swarm init`, join one with `gantry swarm join`, or ask a manager with -H".to_owned(),
+            ),
             Error::Daemon { message, .. } if message.contains("does not have a leader") => {
                 Some("`gantry node ls` on any manager shows which managers are unreachable".to_owned())
             }
