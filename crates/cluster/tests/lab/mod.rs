@@ -199,15 +199,19 @@ impl Machine {
 
     /// A node with another timing.
     pub async fn with(name: &str, timing: Timing) -> Self {
-        let folder = tempfile::Builder::new().prefix("gty-cluster-").tempdir().expect("folder");
-        let containers = Arc::new(Containers::default());
         // An address of its own, so that no outgoing connection takes its port while it restarts.
         let pid = std::process::id();
         let ip =
             format!("127.{}.{}.{}", 100 + (pid >> 8) % 100, pid & 255, NEXT.fetch_add(1, Ordering::Relaxed));
         let port =
             TcpListener::bind((ip.as_str(), 0)).expect("a free port").local_addr().expect("address").port();
-        let addr = format!("{ip}:{port}");
+        Self::at(name, timing, format!("{ip}:{port}")).await
+    }
+
+    /// A node at an address.
+    pub async fn at(name: &str, timing: Timing, addr: String) -> Self {
+        let folder = tempfile::Builder::new().prefix("gty-cluster-").tempdir().expect("folder");
+        let containers = Arc::new(Containers::default());
         let cluster = open(name, folder.path().into(), &timing, &containers).await;
         Self { name: name.into(), folder, addr, timing, containers, cluster }
     }
