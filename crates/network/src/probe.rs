@@ -118,6 +118,12 @@ impl Prober {
         let full = networks.overlay.tunnel_mtu(&networks.host).unwrap_or(1450);
         self.paths.set_peers(&own, &others, full, now);
         self.open(networks, &own);
+        if self.sockets.is_none() {
+            // Without ears nothing can be said of anybody.
+            self.paths = Paths::default();
+            publish(networks, Vec::new());
+            return;
+        }
         self.send(&own, &others, full, now);
         let vxlan = networks.config.vxlan_port;
         publish(networks, self.paths.reports(now, jiff::Timestamp::now(), vxlan, self.port));

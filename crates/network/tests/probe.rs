@@ -98,3 +98,18 @@ fn a_blocked_and_a_narrow_path_are_named() {
     world.set_wire_mtu(3, 1500);
     reach(&world, 1, 3, Direction::Outgoing, |state| state == PathState::Ok);
 }
+
+#[test]
+fn a_node_that_cannot_listen_accuses_nobody() {
+    let world = World::open(2);
+    let taken =
+        inside(&world.node(1).netns, || std::net::UdpSocket::bind((node_address(1), 7946)).expect("bind"));
+    for n in 1..=2 {
+        world.node(n).networks().apply_overlay(state(n, 2)).expect("apply");
+    }
+    // Node 2 hears nothing of node 1 and says so; node 1 has no ears and says nothing.
+    reach(&world, 2, 1, Direction::Incoming, |state| state == PathState::Unreachable);
+    assert!(world.node(1).networks().probe_reports().is_empty());
+    drop(taken);
+    reach(&world, 1, 2, Direction::Outgoing, |state| state == PathState::Ok);
+}
