@@ -22,9 +22,45 @@ pub enum BadConstraint {
 /// One constraint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constraint {
-    key: String,
+    key: Key,
     equal: bool,
     value: String,
+}
+
+/// What of a node is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Key {
+    Id,
+    Hostname,
+    Address,
+    Role,
+    Os,
+    Architecture,
+    Label(String),
+    EngineLabel(String),
+    /// Nothing that a node has.
+    Unknown,
+}
+
+impl Key {
+    fn parse(text: &str) -> Self {
+        let label = |prefix: &str| {
+            let (start, name) = text.split_at_checked(prefix.len())?;
+            start.eq_ignore_ascii_case(prefix).then(|| name.to_owned())
+        };
+        match text.to_ascii_lowercase().as_str() {
+            "node.id" => Self::Id,
+            "node.hostname" => Self::Hostname,
+            "node.ip" => Self::Address,
+            "node.role" => Self::Role,
+            "node.platform.os" => Self::Os,
+            "node.platform.arch" => Self::Architecture,
+            _ => label("node.labels.")
+                .map(Self::Label)
+                .or_else(|| label("engine.labels.").map(Self::EngineLabel))
+                .unwrap_or(Self::Unknown),
+        }
+    }
 }
 
 /// All constraints of a service; a node must meet each.
@@ -68,30 +104,28 @@ impl Constraint {
         if value.is_empty() || !value.bytes().all(allowed) {
             return Err(BadConstraint::Value(value.to_owned()));
         }
-        Ok(Self { key: key.to_owned(), equal, value: value.to_owned() })
+        Ok(Self { key: Key::parse(key), equal, value: value.to_owned() })
     }
 
     fn met_by(&self, node: &Node) -> bool {
-        let label =
-            |labels: &BTreeMap<String, String>, name: &str| labels.get(name).cloned().unwrap_or_default();
-        let holds = match self.key.to_ascii_lowercase().as_str() {
-            "node.id" => self.is(node.id.as_str()),
-            "node.hostname" => self.is(&node.description.hostname),
-            "node.ip" => return self.address_met_by(&node.status.addr),
-            "node.role" => self.is(node.spec.role.as_str()),
-            "node.platform.os" => self.is(&node.description.platform.os),
-            "node.platform.arch" => {
+        fn label<'l>(labels: &'l BTreeMap<String, String>, name: &str) -> &'l str {
+            labels.get(name).map(String::as_str).unwrap_or_default()
+        }
+        let described = &node.description;
+        let holds = match &self.key {
+            Key::Id => self.is(node.id.as_str()),
+            Key::Hostname => self.is(&described.hostname),
+            Key::Address => return self.address_met_by(&node.status.addr),
+            Key::Role => self.is(node.spec.role.as_str()),
+            Key::Os => self.is(&described.platform.os),
+            Key::Architecture => {
                 architecture(&self.value.to_ascii_lowercase())
-                    == architecture(&node.description.platform.architecture)
+                    == architecture(&described.platform.architecture)
             }
-            key if key.starts_with("node.labels.") => {
-                self.is(&label(&node.spec.labels, &self.key["node.labels.".len()..]))
-            }
-            key if key.starts_with("engine.labels.") => {
-                self.is(&label(&node.description.engine.labels, &self.key["engine.labels.".len()..]))
-            }
-            // An unknown key is met by no node, whatever the operator: so a misspelt one is seen.
-            _ => return false,
+            Key::Label(name) => self.is(label(&node.spec.labels, name)),
+            Key::EngineLabel(name) => self.is(label(&described.engine.labels, name)),
+            // Met by no node, whatever the operator: so a misspelt key is seen.
+            Key::Unknown => return false,
         };
         holds == self.equal
     }

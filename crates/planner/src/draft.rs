@@ -25,6 +25,7 @@ pub struct Draft<'p> {
     pub state: State,
     /// The time of the plan.
     pub now: Timestamp,
+    now_text: String,
     /// Ids for what is created.
     pub ids: &'p mut Ids,
     touched: Vec<ObjectRef>,
@@ -41,6 +42,7 @@ impl<'p> Draft<'p> {
             base,
             state: base.clone(),
             now,
+            now_text: time::text(now),
             ids,
             touched: Vec::new(),
             known: HashSet::new(),
@@ -52,7 +54,7 @@ impl<'p> Draft<'p> {
 
     /// The time of the plan, as text.
     pub fn now_text(&self) -> String {
-        time::text(self.now)
+        self.now_text.clone()
     }
 
     /// Index of the state that the plan began with.

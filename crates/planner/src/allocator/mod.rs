@@ -14,6 +14,7 @@ use crate::index::PublishMode;
 use crate::object::ClusterNetwork;
 use crate::state::State;
 use gantry_model::id::NodeId;
+use gantry_model::node::Node;
 use gantry_model::service::{NetworkAttachmentConfig, Service};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,12 +30,11 @@ pub fn number_nodes(draft: &mut Draft<'_>) {
         return;
     }
     new.sort_unstable();
-    let mut used: BTreeSet<u16> = draft.state.nodes().iter().map(|node| node.index).collect();
-    for id in new {
-        let free = (1..=u16::MAX).find(|index| !used.contains(index));
-        if let (Some(index), Some(node)) = (free, draft.state.node(&id).cloned()) {
-            used.insert(index);
-            draft.put_node(gantry_model::node::Node { index, ..node.as_ref().clone() });
+    let used: BTreeSet<u16> = draft.state.nodes().iter().map(|node| node.index).collect();
+    let free = (1..=u16::MAX).filter(|index| !used.contains(index));
+    for (id, index) in new.into_iter().zip(free) {
+        if let Some(node) = draft.state.node(&id).cloned() {
+            draft.put_node(Node { index, ..node.as_ref().clone() });
         }
     }
 }

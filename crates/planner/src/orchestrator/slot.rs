@@ -168,8 +168,10 @@ pub fn goal(service: &Service) -> TaskState {
 pub fn fill(draft: &mut Draft<'_>, service: &Service, key: &SlotKey, slot: Option<&Slot>, start: Start) {
     let newest = slot.and_then(Slot::current).and_then(|task| time::parse(&task.created_at));
     // The order of the tasks of a slot is that of their creation, even if the leader's clock went back.
-    let created =
-        newest.map_or(draft.now, |newest| draft.now.max(time::after(newest, Duration::from_nanos(1))));
+    let created = match newest.filter(|newest| *newest >= draft.now) {
+        Some(newest) => time::text(time::after(newest, Duration::from_nanos(1))),
+        None => draft.now_text(),
+    };
     let (slot_number, node_id) = match key {
         SlotKey::Replica(number) => (*number, NodeId::default()),
         SlotKey::Node(node) => (0, node.clone()),
@@ -182,7 +184,7 @@ pub fn fill(draft: &mut Draft<'_>, service: &Service, key: &SlotKey, slot: Optio
     };
     let task = Task {
         id: draft.ids.task(),
-        created_at: time::text(created),
+        created_at: created,
         updated_at: draft.now_text(),
         spec: service.spec.task_template.clone(),
         spec_version: service.spec_version,

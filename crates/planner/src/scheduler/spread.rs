@@ -187,9 +187,13 @@ impl Branch {
             None if fits => self.nodes.push(Reverse(rank)),
             None => {}
             Some(label) => {
-                let below = &self.below;
-                let branch = self.branches.entry(value_of(node, label)).or_insert_with(|| Branch::new(below));
+                let value = value_of(node, label);
+                if let Some(branch) = self.branches.get_mut(value) {
+                    return branch.add(rank, node, fits);
+                }
+                let mut branch = Branch::new(&self.below);
                 branch.add(rank, node, fits);
+                self.branches.insert(value.to_owned(), branch);
             }
         }
     }
@@ -222,7 +226,7 @@ impl Branch {
         match &self.label {
             None => self.nodes.push(Reverse(rank)),
             Some(label) => {
-                if let Some(branch) = self.branches.get_mut(&value_of(node, label)) {
+                if let Some(branch) = self.branches.get_mut(value_of(node, label)) {
                     branch.put_back(rank, node);
                 }
             }
@@ -231,14 +235,13 @@ impl Branch {
 }
 
 /// The value of a label by which tasks are spread; a node without the label counts to the empty value.
-fn value_of(node: &Node, label: &str) -> String {
-    let labels = |prefix: &str| label.get(..prefix.len()).filter(|start| start.eq_ignore_ascii_case(prefix));
-    let value = if labels("node.labels.").is_some() {
-        node.spec.labels.get(&label["node.labels.".len()..])
-    } else if labels("engine.labels.").is_some() {
-        node.description.engine.labels.get(&label["engine.labels.".len()..])
-    } else {
-        None
+fn value_of<'n>(node: &'n Node, label: &str) -> &'n str {
+    let (node_label, engine_label) =
+        (label.strip_prefix("node.labels."), label.strip_prefix("engine.labels."));
+    let value = match (node_label, engine_label) {
+        (Some(name), _) => node.spec.labels.get(name),
+        (None, Some(name)) => node.description.engine.labels.get(name),
+        (None, None) => None,
     };
-    value.cloned().unwrap_or_default()
+    value.map(String::as_str).unwrap_or_default()
 }
