@@ -73,11 +73,11 @@ impl Reference {
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(InvalidReference::UpperCase(shown()));
         }
-        if !valid_domain(&domain) || !valid_path(&path) || !tag.is_none_or(valid_tag) {
-            return Err(InvalidReference::Format(shown()));
-        }
         if domain.len() + 1 + path.len() > MAX_NAME {
             return Err(InvalidReference::TooLong(shown()));
+        }
+        if !valid_domain(&domain) || !valid_path(&path) || !tag.is_none_or(valid_tag) {
+            return Err(InvalidReference::Format(shown()));
         }
         Ok(Reference { domain, path, tag: tag.map(str::to_owned), digest })
     }
