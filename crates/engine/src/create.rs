@@ -16,6 +16,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// The type of tmpfs in statfs(2).
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 /// How often a random name is tried before numbers are appended.
 const NAME_ATTEMPTS: u32 = 200;
 
@@ -112,9 +114,8 @@ impl Engine {
         let removed =
             blocking("removing a root file system", move || images.remove_rootfs(&name).map_err(image_error))
                 .await;
-        let folders = [self.container_folder(id), self.files_folder(id.as_str())];
-        let discarded = folders.iter().try_for_each(|f| self.discard(f));
-        for error in [removed, discarded].into_iter().filter_map(Result::err) {
+        let discarded = self.discard(&self.container_folder(id));
+        for error in [removed, discarded, self.remove_files(id.as_str())].into_iter().filter_map(Result::err) {
             // What stays is swept at the next open.
             tracing::warn!(container = id.short(), error = error.whole(), "take back a half-made container");
         }
@@ -234,12 +235,42 @@ impl Engine {
         Ok(name)
     }
 
+    /// Secrets must not reach a disk: when the run folder is not in memory, their folder gets memory of its own.
+    fn keep_files_in_memory(&self) -> Result<()> {
+        use rustix::mount::{MountFlags, mount};
+        let folder = self.config().run_dir.join("f");
+        let kind = rustix::fs::statfs(&folder).map_err(|error| io("look at", &folder)(error.into()))?.f_type;
+        if kind == TMPFS {
+            return Ok(());
+        }
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("gantry-files", &folder, "tmpfs", flags, Some(c"mode=0711,size=256m"))
+            .map_err(|error| io("mount memory on", &folder)(error.into()))
+    }
+
+    /// Removes a container's files in memory; the memory goes with the last of them.
+    pub(crate) fn remove_files(&self, id: &str) -> Result<()> {
+        let parent = self.config().run_dir.join("f");
+        let folder = self.files_folder(id);
+        if !folder.exists() {
+            return Ok(());
+        }
+        crate::remove::remove_small(&folder)?;
+        let empty = std::fs::read_dir(&parent).is_ok_and(|mut entries| entries.next().is_none());
+        if empty && crate::volumes::is_mount_point(&parent) {
+            // In use again by now: it stays until the next removal.
+            let _ = rustix::mount::unmount(&parent, rustix::mount::UnmountFlags::empty());
+        }
+        Ok(())
+    }
+
     /// Writes files into the container's folder in memory; they are bound into it when it starts.
     fn write_files(&self, id: &ContainerId, files: Vec<InjectedFile>) -> Result<Vec<(String, PathBuf)>> {
         if files.is_empty() {
             return Ok(Vec::new());
         }
         let folder = self.files_folder(id.as_str());
+        self.keep_files_in_memory()?;
         std::fs::DirBuilder::new().mode(0o711).create(&folder).map_err(io("create folder", &folder))?;
         let mut written = Vec::new();
         for (number, file) in files.into_iter().enumerate() {

@@ -246,6 +246,17 @@ fn fill(settings: &mut EndpointSettings, endpoint: &Endpoint) {
         (!matches!(endpoint.network_name.as_str(), "bridge" | "none")).then(|| endpoint.names.clone());
 }
 
+/// Writes an endpoint into the container's networks, under the network's name: the user may have named it by its id.
+fn keep_endpoint(networks: &mut BTreeMap<String, EndpointSettings>, endpoint: &Endpoint) {
+    let fits = |(name, e): &(&String, &EndpointSettings)| {
+        **name == endpoint.network_name || **name == endpoint.network_id || e.network_id == endpoint.network_id
+    };
+    let key = networks.iter().find(fits).map(|(name, _)| name.clone());
+    let mut settings = key.and_then(|key| networks.remove(&key)).unwrap_or_default();
+    fill(&mut settings, endpoint);
+    networks.insert(endpoint.network_name.clone(), settings);
+}
+
 /// An error of the network layer as one of ours.
 pub(crate) fn error(error: NetworkError) -> Error {
     let text = crate::error::whole(&error);
@@ -310,7 +321,7 @@ impl Engine {
         record.sandbox_key.clone_from(&sandbox.netns);
         record.ports = port_map(&record, &sandbox);
         for endpoint in &sandbox.endpoints {
-            fill(record.networks.entry(endpoint.network_name.clone()).or_default(), endpoint);
+            keep_endpoint(&mut record.networks, endpoint);
         }
         drop(record);
         for endpoint in &sandbox.endpoints {
@@ -323,6 +334,9 @@ impl Engine {
         let mut networks = Vec::new();
         for (name, settings) in &record.networks {
             let wanted = self.attach_foreign(container, record, name, asked(settings)).await?;
+            if let Some(kept) = container.record().networks.get_mut(name) {
+                kept.network_id.clone_from(&wanted.network_id);
+            }
             networks.push(attachment(name, &wanted)?);
         }
         let sysctls = record.host.sysctls.iter().filter(|(key, _)| key.starts_with("net."));

@@ -120,8 +120,7 @@ impl Engine {
                 .await;
         let durable = self.discard(&self.container_folder(&container.id));
         // The run folders are on another file system than the trash, and small.
-        let runs = [self.run_folder(id), self.files_folder(id)].map(|folder| remove_small(&folder));
-        rootfs.and(durable).and(runs.into_iter().collect())
+        rootfs.and(durable).and(remove_small(&self.run_folder(id))).and(self.remove_files(id))
     }
 
     async fn remove_anonymous_volumes(&self, container: &Container) {

@@ -188,7 +188,12 @@ impl Engine {
     /// Starts a container in the background; when that fails (its network may come with the cluster) the restart
     /// policy's back-off goes on.
     fn start_again(&self, container: &Arc<Container>) {
-        container.record().state.status = ContainerStatus::Restarting;
+        {
+            let mut record = container.record();
+            record.state.status = ContainerStatus::Restarting;
+            // That the user stopped it once no longer counts: the policy has decided.
+            record.stopped_by_user = false;
+        }
         container.life.send_modify(|life| life.restarting = true);
         self.schedule_restart(container, Duration::ZERO);
     }
@@ -209,7 +214,7 @@ impl Engine {
         }
         for name in names(&self.config().run_dir.join("f"))? {
             if !short.contains(name.as_str()) {
-                remove_small(&self.config().run_dir.join("f").join(&name))?;
+                self.remove_files(&name)?;
             }
         }
         let images = Arc::clone(self.images());

@@ -254,7 +254,8 @@ impl Engine {
     }
 }
 
-fn is_mount_point(path: &Path) -> bool {
+/// Whether another file system begins at a path of ours.
+pub(crate) fn is_mount_point(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |p: &Path| p.metadata().ok().map(|m| m.dev());
     path.parent().is_some_and(|parent| device(path) != device(parent))
