@@ -41,9 +41,23 @@ pub struct Service {
     /// Counts of tasks, only when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_status: Option<ServiceStatus>,
+    /// Jobs only: which iteration runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_status: Option<JobStatus>,
     /// Counts the changes of the task template: tasks of an older one are replaced.
     #[serde(rename = "GantrySpecVersion")]
     pub spec_version: u64,
+}
+
+/// Which iteration of a job runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobStatus {
+    /// Grows with every update of the service.
+    pub job_iteration: Version,
+    /// RFC 3339, when it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_execution: Option<String>,
 }
 
 /// Counts of a service's tasks.

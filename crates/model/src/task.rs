@@ -124,6 +124,9 @@ pub struct Task {
     /// Earliest start of a replacement (RFC 3339); empty: at once.
     #[serde(rename = "GantryStartAfter", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub start_after: String,
+    /// Iteration of the job that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_iteration: Option<Version>,
     /// RFC 3339, by the managers' clock, when it was first seen running; kept by the store.
     #[serde(rename = "GantryRunningAt", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub running_at: String,

@@ -5,15 +5,25 @@ use crate::time;
 use crate::validate::Invalid;
 use gantry_model::id::{NodeId, ServiceId, TaskId};
 use gantry_model::service::{
-    NetworkAttachmentConfig, NetworkAttachmentSpec, PortConfig, Service, ServiceSpec, TaskSpec, UpdateStatus,
-    Version,
+    JobStatus, NetworkAttachmentConfig, NetworkAttachmentSpec, PortConfig, Service, ServiceSpec, TaskSpec,
+    UpdateStatus, Version,
 };
 use gantry_model::task::{Task, TaskState, TaskStatus};
 use jiff::Timestamp;
 
 /// A new service.
 pub fn service_created(id: ServiceId, spec: ServiceSpec) -> Service {
-    Service { id, spec, spec_version: 1, ..Service::default() }
+    let job_status = is_job(&spec).then(|| iteration(1, None));
+    Service { id, spec, spec_version: 1, job_status, ..Service::default() }
+}
+
+/// Whether the tasks of a service are meant to end.
+fn is_job(spec: &ServiceSpec) -> bool {
+    spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some()
+}
+
+fn iteration(index: u64, began: Option<Timestamp>) -> JobStatus {
+    JobStatus { job_iteration: Version { index }, last_execution: began.map(time::text) }
 }
 
 /// A service with a new specification. The version that the client read must be the service's.
@@ -35,8 +45,11 @@ pub fn service_updated(
     updated.update_status = None;
     if new_tasks {
         updated.spec_version += 1;
-        let is_job = updated.spec.mode.replicated_job.is_some() || updated.spec.mode.global_job.is_some();
-        updated.update_status = (!is_job).then(|| started("updating", "update in progress", now));
+        if is_job(&updated.spec) {
+            updated.job_status = Some(iteration(updated.spec_version, Some(now)));
+        } else {
+            updated.update_status = Some(started("updating", "update in progress", now));
+        }
     }
     Ok(updated)
 }
@@ -52,7 +65,11 @@ pub fn service_rolled_back(service: &Service, read: Version, now: Timestamp) -> 
     let mut back = service.clone();
     back.previous_spec = Some(std::mem::replace(&mut back.spec, previous));
     back.spec_version += 1;
-    back.update_status = Some(started("rollback_started", "manually requested rollback", now));
+    if is_job(&back.spec) {
+        back.job_status = Some(iteration(back.spec_version, Some(now)));
+    } else {
+        back.update_status = Some(started("rollback_started", "manually requested rollback", now));
+    }
     Ok(back)
 }
 

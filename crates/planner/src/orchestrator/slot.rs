@@ -188,6 +188,7 @@ pub fn fill(draft: &mut Draft<'_>, service: &Service, key: &SlotKey, slot: Optio
         updated_at: draft.now_text(),
         spec: service.spec.task_template.clone(),
         spec_version: service.spec_version,
+        job_iteration: service.job_status.as_ref().map(|status| status.job_iteration),
         service_id: service.id.clone(),
         service_name: service.spec.name.clone(),
         slot: slot_number,

@@ -42,6 +42,10 @@ fn a_replicated_job_runs_to_its_number_of_completions_and_an_update_runs_it_agai
     world.update(&id, |spec| spec.task_template.force_update += 1);
     world.steps(40);
     assert_eq!(world.state.tasks_of_service(&id).filter(|task| task.spec_version == 2).count(), 5);
+    let iteration = world.service(&id).job_status.map(|status| status.job_iteration);
+    assert!(
+        iteration.is_some() && world.state.tasks_of_service(&id).all(|task| task.job_iteration == iteration)
+    );
     assert_eq!(completed(&world, &id), 5, "the tasks of the iteration before are gone");
 }
 
