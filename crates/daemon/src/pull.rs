@@ -37,8 +37,10 @@ impl Puller {
         };
         let here = self.images.get(image).ok();
         if let Some(found) = &here {
-            // A digest never changes; and what no registry gave, none can renew.
-            if reference.digest().is_some() || found.repo_digests.is_empty() {
+            // A digest never changes; and what no registry gave under this name, none can renew.
+            let origin = format!("{}@", reference.familiar_name());
+            let from_registry = found.repo_digests.iter().any(|digest| digest.starts_with(&origin));
+            if reference.digest().is_some() || !from_registry {
                 return Ok(());
             }
         }

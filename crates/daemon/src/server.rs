@@ -36,7 +36,7 @@ pub async fn serve(listener: Listener, router: Router, stop: CancellationToken, 
             Ok(Accepted::Tls(handshake)) => {
                 let (router, stop) = (router.clone(), stop.clone());
                 tasks.spawn(async move {
-                    match tokio::time::timeout(HANDSHAKE_TIME, handshake).await {
+                    match tokio::time::timeout(HANDSHAKE_TIME, *handshake).await {
                         Ok(Ok(stream)) => connection(stream, router, stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                         Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -54,7 +54,7 @@ pub async fn serve(listener: Listener, router: Router, stop: CancellationToken, 
 
 enum Accepted {
     Unix(tokio::net::UnixStream),
-    Tls(tokio_rustls::Accept<tokio::net::TcpStream>),
+    Tls(Box<tokio_rustls::Accept<tokio::net::TcpStream>>),
 }
 
 async fn accept(listener: &Listener) -> std::io::Result<Accepted> {
@@ -63,7 +63,7 @@ async fn accept(listener: &Listener) -> std::io::Result<Accepted> {
         Listener::Tls(listener, acceptor) => {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Accepted::Tls(acceptor.accept(stream)))
+            Ok(Accepted::Tls(Box::new(acceptor.accept(stream))))
         }
     }
 }
@@ -95,8 +95,9 @@ where
         async move { Ok::<_, std::convert::Infallible>(handle(router, request.map(axum::body::Body::new)).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    // Clients half-close a connection whose answer they still read (attach, archives).
-    builder.half_close(true).timer(TokioTimer::new());
+    // A client that closes its side is gone (hijacked connections are no longer hyper's): followers of logs and events that
+    // left would otherwise stay until there is something to write.
+    builder.half_close(false).timer(TokioTimer::new());
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     let mut stopping = false;

@@ -6,6 +6,8 @@
 //! Stop (SIGTERM, SIGINT): no new connections · running requests end or get five seconds · registry · cluster (the node's
 //! tasks run on) · engine (records are durable already; monitors and containers live on) · networks · socket files and pidfile.
 
+mod parts;
+
 use crate::attachments::{ClusterNetworks, Places};
 use crate::daemon::Daemon;
 use crate::executor::{Description, NodeExecutor};
@@ -16,14 +18,11 @@ use crate::pull::Puller;
 use crate::routes;
 use crate::server;
 use crate::settings::{LogFormat, Settings, SettingsError};
-use gantry_cluster::{Cluster, ClusterConfig, Timing};
-use gantry_engine::{Engine, EngineConfig, RuntimeEntry, RuntimeKind};
+use gantry_cluster::{Cluster, ClusterConfig};
+use gantry_engine::{Engine, Event};
 use gantry_images::{InsecureRegistries, Store};
-use gantry_model::container::Ulimit;
-use gantry_model::overlay::Subnet;
-use gantry_network::{AddressPool, NetworkConfig, Networks};
+use gantry_network::Networks;
 use gantry_registry::Registry;
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,7 +131,8 @@ fn file(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StartE
 pub fn init_log(settings: &Settings) {
     use tracing_subscriber::EnvFilter;
     // The libraries below us talk much at debug; GANTRY_LOG can ask for them by name.
-    let own = format!("warn,gantry={0}", settings.log_level);
+    // openraft warns at every heartbeat that an absent manager misses; the cluster itself says once that it is gone.
+    let own = format!("warn,openraft=off,gantry={0}", settings.log_level);
     let crates = ["daemon", "engine", "images", "network", "registry", "cluster", "planner", "linux"];
     let filter = crates.iter().fold(own, |text, name| format!("{text},gantry_{name}={}", settings.log_level));
     let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
@@ -186,8 +186,8 @@ async fn serve(settings: Settings) -> Result<(), StartError> {
 async fn open(settings: Settings) -> Result<Arc<Daemon>, StartError> {
     let host = Host::observe();
     let name = settings.node_name.clone().unwrap_or_else(|| host.hostname.clone());
-    let engine_config = engine_config(&settings, &name)?;
-    let network_config = network_config(&settings)?;
+    let engine_config = parts::engine_config(&settings, &name)?;
+    let network_config = parts::network_config(&settings)?;
     let root = settings.data_root.clone();
     let folder = root.join("images");
     let images = blocking("opening the images", move || Store::open(folder)).await?;
@@ -264,22 +264,11 @@ async fn open_cluster(settings: &Settings, parts: Parts<'_>) -> Result<Cluster, 
     let config = ClusterConfig {
         state_dir: settings.data_root.join("cluster"),
         executor: Arc::new(executor),
-        timing: timing(settings.cluster_heartbeat_ms),
+        timing: parts::timing(settings.cluster_heartbeat_ms),
     };
     let cluster = Cluster::open(config).await.map_err(StartError::Cluster)?;
     engine.set_network_source(Arc::new(ClusterNetworks::new(cluster.clone(), places)));
     Ok(cluster)
-}
-
-/// The pace of the cluster: as for real networks, or set for tests.
-fn timing(heartbeat_ms: Option<u64>) -> Timing {
-    let Some(heartbeat) = heartbeat_ms.map(Duration::from_millis) else { return Timing::default() };
-    Timing {
-        raft_heartbeat: heartbeat / 10,
-        election: heartbeat / 2,
-        agent_heartbeat: Some(heartbeat),
-        ..Timing::default()
-    }
 }
 
 /// Work that waits for disks and the kernel, on a thread for such.
@@ -307,6 +296,7 @@ async fn serve_until_told(daemon: &Arc<Daemon>, listeners: Vec<Listener>) -> Res
     let mut hangup = signal(SignalKind::hangup()).map_err(|source| StartError::System { act, source })?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    tasks.spawn(forward_events(Arc::clone(daemon), stop.clone()));
     let router = routes::router(Arc::clone(daemon));
     for listener in listeners {
         tasks.spawn(server::serve(listener, router.clone(), stop.clone(), tasks.clone()));
@@ -326,100 +316,25 @@ async fn serve_until_told(daemon: &Arc<Daemon>, listeners: Vec<Listener>) -> Res
     Ok(())
 }
 
-/// The engine's part of the settings.
-fn engine_config(settings: &Settings, name: &str) -> Result<EngineConfig, StartError> {
-    let monitor = match &settings.runtime_path {
-        Some(path) => path.clone(),
-        None => find_runtime()?,
-    };
-    let mut config = EngineConfig::new(&settings.data_root, &settings.run_root, monitor);
-    for (name, path) in &settings.runtimes {
-        config
-            .runtimes
-            .insert(name.clone(), RuntimeEntry { path: path.clone(), kind: RuntimeKind::External });
-    }
-    config.default_runtime.clone_from(&settings.default_runtime);
-    config.init_binary.clone_from(&settings.init_path);
-    config.default_init = settings.init;
-    config.cgroup_parent.clone_from(&settings.cgroup_parent);
-    name.clone_into(&mut config.name);
-    if let Some(driver) = &settings.log_driver {
-        config.default_log_driver.clone_from(driver);
-    }
-    if let Some(size) = settings.log_opts.get("max-size") {
-        config.default_log_max_size = crate::settings::bytes("log-opt max-size", size)?;
-    }
-    if let Some(count) = settings.log_opts.get("max-file") {
-        config.default_log_max_file = crate::settings::number("log-opt max-file", count, "a whole number")?;
-    }
-    config.default_ulimits =
-        settings.default_ulimits.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
-    config.default_dns.clone_from(&settings.dns);
-    config.default_dns_options.clone_from(&settings.dns_opts);
-    config.default_dns_search.clone_from(&settings.dns_search);
-    config.default_shm_size = settings.default_shm_size.unwrap_or(config.default_shm_size);
-    config.default_stop_timeout = settings.stop_timeout.unwrap_or(config.default_stop_timeout);
-    Ok(config)
-}
-
-/// The networks' part of the settings.
-fn network_config(settings: &Settings) -> Result<NetworkConfig, StartError> {
-    let subnet = |name: &str, text: &str| {
-        Subnet::parse(text).map_err(|_| SettingsError::BadValue {
-            name: name.to_owned(),
-            value: text.to_owned(),
-            expected: "an IPv4 network such as 10.10.0.0/16",
-        })
-    };
-    let own = std::env::current_exe()
-        .map_err(|source| StartError::System { act: "find this executable", source })?;
-    let mut config =
-        NetworkConfig::new(settings.data_root.join("network"), settings.run_root.join("network"));
-    config.node_address = settings.default_addr;
-    config.default_bridge_address = settings.bip.as_deref().map(|text| subnet("--bip", text)).transpose()?;
-    if !settings.default_address_pools.is_empty() {
-        let pool = |pool: &crate::settings::Pool| -> Result<AddressPool, SettingsError> {
-            Ok(AddressPool { base: subnet("--default-address-pool", &pool.base)?, size: pool.size })
+/// Puts what happens in the cluster among the node's events.
+async fn forward_events(daemon: Arc<Daemon>, stop: CancellationToken) {
+    use tokio::sync::broadcast::error::RecvError;
+    let mut events = daemon.cluster.subscribe();
+    loop {
+        let received = tokio::select! {
+            () = stop.cancelled() => return,
+            received = events.recv() => received,
         };
-        config.pools = settings.default_address_pools.iter().map(pool).collect::<Result<_, _>>()?;
+        match received {
+            Ok(event) => {
+                let mut local = Event::local(event.kind, event.action, event.id).with("name", event.name);
+                "swarm".clone_into(&mut local.scope);
+                daemon.engine.publish(local);
+            }
+            Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "events of the cluster came too fast"),
+            Err(RecvError::Closed) => return,
+        }
     }
-    config.mtu = settings.mtu;
-    config.vxlan_port = settings.vxlan_port.unwrap_or(config.vxlan_port);
-    if let Some(table) = &settings.nft_table {
-        config.table.clone_from(table);
-    }
-    config.resolver = Some(vec![own.into_os_string(), OsString::from("resolver")]);
-    Ok(config)
-}
-
-/// `nofile=1024:2048`.
-fn ulimit(text: &str) -> Result<Ulimit, SettingsError> {
-    let bad = || SettingsError::BadValue {
-        name: "--default-ulimit".to_owned(),
-        value: text.to_owned(),
-        expected: "name=soft[:hard]",
-    };
-    let (name, limits) = text.split_once('=').ok_or_else(bad)?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let number = |text: &str| text.parse().map_err(|_| bad());
-    Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
-}
-
-/// The runtime: named by GANTRY_RUNTIME, beside this executable, or in PATH.
-fn find_runtime() -> Result<PathBuf, StartError> {
-    let own = std::env::current_exe()
-        .map_err(|source| StartError::System { act: "find this executable", source })?;
-    let beside = own.with_file_name("gantry-runtime");
-    let named = std::env::var_os("GANTRY_RUNTIME").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path: Vec<PathBuf> =
-        std::env::split_paths(&path).map(|folder| folder.join("gantry-runtime")).collect();
-    named
-        .into_iter()
-        .chain([beside])
-        .chain(in_path)
-        .find(|path| path.is_file())
-        .ok_or(StartError::NoRuntime(own))
 }
 
 /// The daemon's identity: made once, kept in the data folder.

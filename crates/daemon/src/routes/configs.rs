@@ -28,7 +28,7 @@ async fn list(daemon: Shared, call: Call) -> Reply {
     let filters = call.query.filters()?.only(&FILTERS)?;
     let found = daemon.cluster.configs().await?;
     let wanted = found.iter().filter(|config| matches(&filters, config));
-    stream::json(&wanted.map(|config| public(config)).collect::<Vec<_>>())
+    stream::json(&wanted.map(public).collect::<Vec<_>>())
 }
 
 fn matches(filters: &Filters, config: &Config) -> bool {

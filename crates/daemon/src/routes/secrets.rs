@@ -28,7 +28,7 @@ async fn list(daemon: Shared, call: Call) -> Reply {
     let filters = call.query.filters()?.only(&FILTERS)?;
     let found = daemon.cluster.secrets().await?;
     let wanted = found.iter().filter(|secret| matches(&filters, secret));
-    stream::json(&wanted.map(|secret| public(secret)).collect::<Vec<_>>())
+    stream::json(&wanted.map(public).collect::<Vec<_>>())
 }
 
 fn matches(filters: &Filters, secret: &Secret) -> bool {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything.
@@ -26,8 +27,13 @@ fn built() -> PathBuf {
     test.parent().and_then(Path::parent).expect("target folder").to_owned()
 }
 
-/// The runtime: named by GANTRY_RUNTIME, or built here.
+/// The runtime: named by GANTRY_RUNTIME, or built here, once.
 fn runtime() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(find_runtime).clone()
+}
+
+fn find_runtime() -> PathBuf {
     if let Some(path) = std::env::var_os("GANTRY_RUNTIME") {
         return path.into();
     }
@@ -133,7 +139,12 @@ impl TestDaemon {
         )
         .into_bytes();
         request.extend_from_slice(body);
-        Answer::parse(&self.raw(&request))
+        let mut stream = self.connect();
+        // The daemon may answer and close before it took all.
+        let _ = stream.write_all(&request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        Answer::parse(&answer)
     }
 
     /// Imports /bin/busybox as the image `busybox`.

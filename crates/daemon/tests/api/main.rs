@@ -187,3 +187,24 @@ fn containers_outlive_the_daemon() {
     let answer = daemon.raw(request.as_bytes());
     assert!(answer.windows(6).any(|part| part == b"again\n"), "{}", String::from_utf8_lossy(&answer));
 }
+
+#[test]
+fn a_follower_that_leaves_is_forgotten() {
+    let daemon = TestDaemon::start("follower");
+    let listeners = || {
+        let info = daemon.call("GET", "/info", "");
+        serde_json::from_str::<serde_json::Value>(&info.body).unwrap()["NEventsListener"].as_i64().unwrap()
+    };
+    let mut stream = daemon.connect();
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    assert_eq!(listeners(), 1);
+    drop(stream);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while listeners() != 0 {
+        assert!(std::time::Instant::now() < deadline, "the follower is still counted");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

@@ -40,7 +40,7 @@ struct Lines {
 
 enum Held {
     Nothing,
-    First(JsonMessage),
+    First(Box<JsonMessage>),
     Through,
 }
 
@@ -56,9 +56,9 @@ impl ProgressSink for Lines {
         let message = line(progress);
         // A client that is gone ends the work by itself: nothing to do when nobody receives.
         match std::mem::replace(&mut *held, Held::Through) {
-            Held::Nothing => *held = Held::First(message),
+            Held::Nothing => *held = Held::First(Box::new(message)),
             Held::First(first) => {
-                let _ = self.reports.send(first);
+                let _ = self.reports.send(*first);
                 let _ = self.reports.send(message);
             }
             Held::Through => {
