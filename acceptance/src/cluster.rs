@@ -11,7 +11,7 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// Brings up a cluster with the sample image in its registry, as [`image`] names it.
 pub fn up_with_image(name: &str, count: usize) -> Nodes {
     let nodes = Nodes::up(name, count);
-    nodes.import_sample(1);
+    nodes.import_quick_to_stop(1);
     let docker = nodes.docker(1);
     docker.ok(&format!("tag {IMAGE} {}", image(&nodes)));
     docker.ok(&format!("push {}", image(&nodes)));

@@ -26,8 +26,10 @@ fn named(nodes: &Nodes, cause: &str) {
         let seen = [&one, &two].map(|n| nodes.docker(3).ok(&format!("node inspect {n}"))).concat();
         wait::that(says(&seen), seen)
     });
-    let listed = nodes.docker(3).ok("node inspect --pretty self");
-    assert!(listed.contains("Status"), "{listed}");
+    let listed = nodes.gantry(3, &["node", "ls"]);
+    assert!(says(&format!("{}{}", listed.out, listed.err)), "{} {}", listed.out, listed.err);
+    let pretty = nodes.docker(3).ok(&format!("node inspect --pretty {one}"));
+    assert!(says(&pretty), "{pretty}");
     let doctor = nodes.gantry(1, &["doctor"]);
     assert!(says(&doctor.out), "{}", doctor.out);
     let log = nodes.daemon_log(1) + &nodes.daemon_log(2);
@@ -37,9 +39,9 @@ fn named(nodes: &Nodes, cause: &str) {
 fn healed(nodes: &Nodes) {
     wait::until("no path is named any more", NAMED, || {
         let seen = [1, 2, 3]
-            .map(|n| nodes.docker(3).inspect(&nodes.hostname(n))["GantryPaths"].to_string())
+            .map(|n| nodes.docker(3).inspect(&nodes.hostname(n))["Status"]["Message"].to_string())
             .concat();
-        wait::that(!seen.contains("Detail"), seen)
+        wait::that(!seen.contains("node"), seen)
     });
 }
 

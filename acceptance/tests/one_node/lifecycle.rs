@@ -219,7 +219,7 @@ fn events_tell_a_containers_life(nodes: &Nodes) {
     let line = [
         "events",
         "--since",
-        &since,
+        "1m",
         "--until",
         "0s",
         "--filter",

@@ -75,15 +75,15 @@ fn networks_are_apart(nodes: &Nodes) {
     let docker = nodes.docker(1);
     docker.ok("network create left");
     docker.ok("network create --internal right");
-    docker.ok(&format!("run -d --name l --network left {IMAGE}"));
-    docker.ok(&format!("run -d --name r --network right {IMAGE}"));
-    let address = docker.inspect("r")["NetworkSettings"]["Networks"]["right"]["IPAddress"]
+    docker.ok(&format!("run -d --name le --network left {IMAGE}"));
+    docker.ok(&format!("run -d --name ri --network right {IMAGE}"));
+    let address = docker.inspect("ri")["NetworkSettings"]["Networks"]["right"]["IPAddress"]
         .as_str()
         .unwrap_or_default()
         .to_owned();
-    assert_ne!(docker.try_run(["exec", "l", "ping", "-c", "1", "-W", "1", &address]).code, 0);
-    assert_ne!(docker.try_run(["exec", "l", "/sample-server", "dns", "r"]).code, 0);
-    docker.ok("rm -f l r");
+    assert_ne!(docker.try_run(["exec", "le", "ping", "-c", "1", "-W", "1", &address]).code, 0);
+    assert_ne!(docker.try_run(["exec", "le", "/sample-server", "dns", "ri"]).code, 0);
+    docker.ok("rm -f le ri");
     docker.ok("network rm left right");
 }
 

@@ -138,7 +138,7 @@ fn bad_flags_are_refused(nodes: &Nodes) {
         ("--network container:nobody", "nobody"),
         ("--ip 10.0.0.1", "user"),
     ] {
-        let answer = docker.try_run(format!("run --rm {flags} {IMAGE} true").split_whitespace());
+        let answer = docker.try_run(format!("run {flags} {IMAGE} true").split_whitespace());
         assert_eq!(answer.code, 125, "{flags}: {} {}", answer.out, answer.err);
         assert!(answer.err.contains(word), "{flags}: {}", answer.err);
     }

@@ -41,7 +41,7 @@ fn typed(nodes: &Nodes, line: &str, input: &[u8]) -> (i32, String) {
     // Keys that are typed before the client has made its terminal raw would be the line discipline's: wait for the prompt.
     let mut seen = Vec::new();
     let mut buffer = [0u8; 4096];
-    while !seen.ends_with(b"# ") {
+    while !seen.windows(2).any(|pair| pair == b"# ") {
         match stdout.read(&mut buffer) {
             Ok(0) | Err(_) => break,
             Ok(count) => seen.extend_from_slice(&buffer[..count]),

@@ -25,7 +25,7 @@ const FILTERS: [&str; 6] = ["id", "label", "membership", "name", "node.label", "
 async fn list(daemon: Shared, call: Call) -> Reply {
     let filters = call.query.filters()?.only(&FILTERS)?;
     let found = daemon.cluster.nodes().await?;
-    let wanted: Vec<_> = found.into_iter().filter(|node| matches(&filters, node)).collect();
+    let wanted: Vec<Node> = found.into_iter().filter(|node| matches(&filters, node)).map(shown).collect();
     stream::json(&wanted)
 }
 
@@ -45,8 +45,17 @@ fn matches(filters: &Filters, node: &Node) -> bool {
         && labels("node.label", &node.spec.labels)
 }
 
+/// Docker's client shows no field that it does not know, so broken paths are told in the message of the status as well.
+fn shown(mut node: Node) -> Node {
+    if node.status.message.is_empty() {
+        let details: Vec<&str> = node.paths.iter().map(|path| path.detail.as_str()).collect();
+        node.status.message = details.join("; ");
+    }
+    node
+}
+
 async fn inspect(daemon: Shared, Path(id): Path<String>) -> Reply {
-    stream::json(&daemon.cluster.node(&id).await?)
+    stream::json(&shown(daemon.cluster.node(&id).await?))
 }
 
 async fn update(daemon: Shared, Path(id): Path<String>, call: Call, Json(spec): Json<NodeSpec>) -> Reply {
