@@ -115,7 +115,8 @@ impl Engine {
             blocking("removing a root file system", move || images.remove_rootfs(&name).map_err(image_error))
                 .await;
         let discarded = self.discard(&self.container_folder(id));
-        for error in [removed, discarded, self.remove_files(id.as_str())].into_iter().filter_map(Result::err) {
+        for error in [removed, discarded, self.remove_files(id.as_str())].into_iter().filter_map(Result::err)
+        {
             // What stays is swept at the next open.
             tracing::warn!(container = id.short(), error = error.whole(), "take back a half-made container");
         }

@@ -5,10 +5,10 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `create`, `launch`, `lifecycle`, `remove` | the life of a container, in this order |
+//! | `create`, `launch`, `lifecycle`, `control`, `remove` | the life of a container, in this order |
 //! | `reopen` | what a new engine makes of what a dead one left |
 //! | `exec`, `health`, `attach`, `logs` | processes in containers, checks, input and output |
-//! | `network`, `volumes`, `rootfs`, `archive` | places in networks, volumes, files |
+//! | `network`, `plug`, `volumes`, `rootfs`, `archive` | places in networks, volumes, files |
 //! | `observe`, `ps`, `stats`, `events` | looking from outside |
 //! | `merge`, `mounts`, `spec`, `security`, `limits`, `restart`, `state`, `filter`, `pattern`, `names`, `signal` | decisions, pure |
 //! | `container`, `record`, `monitor`, `devices` | a container in memory, the database, the monitor's socket, nodes and cgroups |
@@ -28,6 +28,7 @@ pub mod view;
 mod archive;
 mod attach;
 mod container;
+mod control;
 mod create;
 mod devices;
 mod engine;
@@ -43,6 +44,7 @@ mod mounts;
 mod names;
 mod observe;
 mod pattern;
+mod plug;
 mod ps;
 mod record;
 mod remove;

@@ -24,7 +24,10 @@ impl NetworkSource for Cluster {
         _wanted: &'a EndpointSettings,
     ) -> BoxFuture<'a, std::result::Result<Option<EndpointSettings>, String>> {
         Box::pin(async move {
-            self.log.lock().unwrap().push(format!("attach {network} {}", names.contains(&"alias".to_owned())));
+            self.log
+                .lock()
+                .unwrap()
+                .push(format!("attach {network} {}", names.contains(&"alias".to_owned())));
             if network != "far" {
                 return Ok(None);
             }
@@ -79,7 +82,8 @@ fn a_container_whose_network_comes_late_is_started_by_its_policy() {
         let mut host = far();
         host.restart_policy = RestartPolicy { name: "always".into(), maximum_retry_count: 0 };
         let cluster = |node: &harness::Node| {
-            Arc::new(Cluster { networks: Arc::clone(&node.networks), log: Mutex::default() }) as Arc<dyn NetworkSource>
+            Arc::new(Cluster { networks: Arc::clone(&node.networks), log: Mutex::default() })
+                as Arc<dyn NetworkSource>
         };
         node.engine.set_network_source(cluster(&node));
         let id = node.run("late", command(&["sleep", "1000"]), host).await;

@@ -23,7 +23,7 @@ fn running_containers_are_found_again_with_their_logs_and_exit_codes() {
             cmd: vec![
                 "sh".into(),
                 "-c".into(),
-                "while ! test -e /tmp/go; do sleep 0.02; done; exit 6".into(),
+                "while ! test -e /tmp/first; do sleep 0.02; done; exit 6".into(),
             ],
             ..ExecSpec::default()
         };
@@ -35,8 +35,9 @@ fn running_containers_are_found_again_with_their_logs_and_exit_codes() {
         assert_eq!(after.network.networks["bridge"].ip_address, before.network.networks["bridge"].ip_address);
         assert_eq!(after.state.started_at, before.state.started_at);
         assert!(node.engine.exec_get(&exec).unwrap().running);
-        assert_eq!(node.exec(&id, "echo still; touch /tmp/go").await.1, "still\n");
+        assert_eq!(node.exec(&id, "echo still; touch /tmp/first").await.1, "still\n");
         assert_eq!(within(node.engine.exec_wait(&exec)).await.unwrap(), 6);
+        node.exec(&id, "touch /tmp/go").await;
         assert_eq!(node.ended(&id).await.code, 5);
         assert_eq!(node.log(&id).await, "bye\n");
         node
