@@ -71,7 +71,8 @@ pub async fn run(hijacked: Hijacked, streams: &Streams) -> Result<Ended> {
     drop(raw);
     match ended {
         Ok(ended) => Ok(ended),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Ended::Output),
+        // The reader of our output went away: the command ends as any filter does, the container goes on.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::Exit(141)),
         Err(source) => Err(Error::Io { act: "stream the container's output".into(), source }),
     }
 }
@@ -127,7 +128,11 @@ const PROXIED: [(i32, &str); 8] = [
     (18, "CONT"),
 ];
 
-/// Hands signals on to a container until the task is aborted.
+/// So many requests to end, and the command ends whatever the container does with them.
+const LAST_STRAW: usize = 3;
+
+/// Hands signals on to a container until the task is aborted. A container may ignore them; the user must still get away, so
+/// the third SIGINT or SIGTERM ends the command (without a terminal there is no raw mode to undo).
 pub fn proxy_signals(client: std::sync::Arc<Client>, container: String) -> JoinHandle<()> {
     // The handlers are set before this returns: a signal that comes while the container starts is not lost.
     let watched: Vec<_> = PROXIED
@@ -136,10 +141,16 @@ pub fn proxy_signals(client: std::sync::Arc<Client>, container: String) -> JoinH
         .collect();
     tokio::spawn(async move {
         let mut tasks = tokio::task::JoinSet::new();
+        let pleas = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         for (mut watch, name) in watched {
-            let (client, container) = (client.clone(), container.clone());
+            let (client, container, pleas) = (client.clone(), container.clone(), pleas.clone());
             tasks.spawn(async move {
                 while watch.recv().await.is_some() {
+                    let ends = matches!(name, "INT" | "TERM");
+                    if ends && pleas.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == LAST_STRAW {
+                        eprintln!("got {LAST_STRAW} SIGTERM/SIGINTs, forcefully exiting");
+                        std::process::exit(1);
+                    }
                     let path = format!("/containers/{}/kill", crate::client::segment(&container));
                     let _ = client.post(path, Query::new().set("signal", name)).await;
                 }
