@@ -231,17 +231,22 @@ fn resources(context: &TaskContext, spec: &ContainerSpec) -> Resources {
 }
 
 fn networking(attachments: &[NetworkAttachment]) -> NetworkingConfig {
+    let of_cluster =
+        |attachment: &&NetworkAttachment| !matches!(attachment.network_id.as_str(), "host" | "none");
+    // The mesh and the way out use the first network that leads outside: the earlier, the higher.
+    let priorities = (0..=100i64).rev().chain(std::iter::repeat(0));
     let endpoints_config = attachments
         .iter()
-        .map(|attachment| {
+        .filter(of_cluster)
+        .zip(priorities)
+        .map(|(attachment, gw_priority)| {
             let address = attachment.addresses.first().map(|cidr| cidr.split('/').next().unwrap_or_default());
             let ipam_config = address
                 .map(|address| EndpointIpam { ipv4_address: address.to_owned(), ..EndpointIpam::default() });
             let aliases = Some(attachment.aliases.clone()).filter(|aliases| !aliases.is_empty());
-            (
-                attachment.network_id.clone(),
-                Some(EndpointSettings { ipam_config, aliases, ..Default::default() }),
-            )
+            let settings =
+                EndpointSettings { ipam_config, aliases, gw_priority, ..EndpointSettings::default() };
+            (attachment.network_id.clone(), Some(settings))
         })
         .collect();
     NetworkingConfig { endpoints_config }
@@ -378,6 +383,7 @@ mod tests {
         assert_eq!(request.host.port_bindings["80/tcp"].as_ref().unwrap()[0].host_port, "8080");
         let endpoint = request.networking.endpoints_config["net1"].as_ref().unwrap();
         assert_eq!(endpoint.ipam_config.as_ref().unwrap().ipv4_address, "10.0.1.7");
+        assert_eq!(endpoint.gw_priority, 100);
         let file = &request.files[0];
         assert_eq!((file.path.as_str(), file.uid, file.mode), ("/run/secrets/key", 7, 0o400));
         assert_eq!(file.data, b"secret");

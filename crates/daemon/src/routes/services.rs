@@ -100,9 +100,20 @@ fn take_auth(spec: &mut ServiceSpec, call: &Call) {
 async fn create(daemon: Shared, call: Call, Json(mut spec): Json<ServiceSpec>) -> Reply {
     clean(&mut spec);
     take_auth(&mut spec, &call);
+    if spec.name.is_empty() {
+        spec.name = made_up_name()?;
+    }
     let (id, warnings) = daemon.cluster.create_service(spec).await?;
     let warnings = (!warnings.is_empty()).then_some(warnings);
     stream::with_status(StatusCode::CREATED, &json!({ "ID": id, "Warnings": warnings }))
+}
+
+/// A name for a service that the client named not.
+fn made_up_name() -> Result<String, ApiError> {
+    let mut random = [0u8; 4];
+    getrandom::fill(&mut random)
+        .map_err(|error| ApiError::internal(format!("draw a name for the service: {error}")))?;
+    Ok(format!("service-{:08x}", u32::from_be_bytes(random)))
 }
 
 /// Takes away what only the managers may write.
