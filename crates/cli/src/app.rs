@@ -138,14 +138,12 @@ fn run(app: App) -> Result<()> {
 fn refuse(error: &clap::Error, args: &[OsString]) -> u8 {
     use clap::error::ErrorKind;
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // The plain definition prints better than the one whose switches take values.
             let plain = App::command().try_get_matches_from(args).err();
-            let _ = plain.as_ref().unwrap_or(error).print();
-            0
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
+            crate::table::out(&plain.as_ref().unwrap_or(error).render().to_string());
             0
         }
         _ => {
@@ -189,6 +187,8 @@ fn with_switches(command: clap::Command) -> clap::Command {
                 .require_equals(true)
                 .default_value("false")
                 .default_missing_value("true")
+                .hide_default_value(true)
+                .hide_possible_values(true)
                 .value_parser(BoolishValueParser::new())
         })
         .mut_subcommands(with_switches)

@@ -37,7 +37,7 @@ pub struct Typed {
     #[arg(long)]
     pub pretty: bool,
     /// Display total file sizes (containers), more details (networks)
-    #[arg(short, long, visible_alias = "verbose")]
+    #[arg(short, long, visible_alias = "verbose", visible_short_alias = 'v')]
     pub size: bool,
     /// Names or ids
     #[arg(required = true, value_name = "NAME|ID")]
