@@ -315,6 +315,11 @@ impl Playground {
         format!("{}:{REGISTRY_PORT}", self.subnet.host(11))
     }
 
+    /// The network namespace of node `number`.
+    pub fn netns(&self, number: usize) -> Result<gantry_linux::netns::NetNs, Error> {
+        self.node(number)?.holder.netns()
+    }
+
     fn make_node(&self, number: usize) -> Result<Node, Error> {
         let run = run_folder(&self.name);
         let hostname = format!("node{number}");
