@@ -15,6 +15,9 @@ use std::io::{Read, stdin};
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// Driver that keeps the content (secrets only)
+    #[arg(short, long)]
+    driver: Option<String>,
     /// Labels
     #[arg(short, long)]
     label: Vec<String>,
@@ -42,6 +45,7 @@ pub async fn run(arguments: Arguments, data: Data, context: &Context) -> Result<
         name: arguments.name,
         labels: syntax::map(&arguments.label),
         data: base64::engine::general_purpose::STANDARD.encode(content),
+        driver: arguments.driver.map(|name| LogDriver { name, ..LogDriver::default() }),
         templating: arguments.template_driver.map(|name| LogDriver { name, ..LogDriver::default() }),
         ..DataSpec::default()
     };

@@ -95,6 +95,9 @@ pub struct Settings {
     /// Set custom DNS search domains
     #[arg(long)]
     dns_search: Vec<String>,
+    /// Skip image verification (nothing is signed: accepted, without effect)
+    #[arg(long, hide = true, action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: bool,
     /// Container NIS domain name
     #[arg(long, default_value_t)]
     domainname: String,
