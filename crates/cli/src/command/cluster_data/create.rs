@@ -47,7 +47,6 @@ pub async fn run(arguments: Arguments, data: Data, context: &Context) -> Result<
         data: base64::engine::general_purpose::STANDARD.encode(content),
         driver: arguments.driver.map(|name| LogDriver { name, ..LogDriver::default() }),
         templating: arguments.template_driver.map(|name| LogDriver { name, ..LogDriver::default() }),
-        ..DataSpec::default()
     };
     let answer = context.client.json(Call::post(format!("{}/create", data.path())).json(&spec)).await?;
     table::line(answer.text("ID"));
