@@ -24,7 +24,7 @@ use gantry_network::Networks;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub use container::{LABEL_TASK_ID, is_task};
+pub use container::LABEL_TASK_ID;
 pub use describe::Description;
 
 /// The executor of this node.

@@ -56,11 +56,6 @@ pub enum SpecError {
     },
 }
 
-/// Whether a container belongs to a task.
-pub fn is_task(labels: &BTreeMap<String, String>) -> bool {
-    labels.contains_key(LABEL_TASK_ID)
-}
-
 /// `service.slot.task`, with the node's id for tasks of global services.
 pub fn task_name(context: &TaskContext) -> String {
     let task = &context.task;

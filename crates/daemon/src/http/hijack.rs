@@ -5,8 +5,8 @@
 //! gives a sender along for the session. And when such a request comes later on a connection that hyper has already,
 //! output alone is streamed as an ordinary body.
 
+use super::Reply;
 use super::stream::{MULTIPLEXED, RAW};
-use super::{ApiError, Reply};
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
@@ -208,9 +208,4 @@ pub fn std_of(stream: StdStream) -> Std {
 /// One frame.
 pub fn frame_of(stream: Std, payload: &[u8]) -> Bytes {
     Bytes::from(stdcopy::frame(stream, payload))
-}
-
-/// Refuses requests that need the connection when it cannot be had.
-pub fn needs_connection() -> ApiError {
-    ApiError::bad_request("this request takes the connection over: send Connection: Upgrade and Upgrade: tcp")
 }

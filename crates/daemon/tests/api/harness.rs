@@ -172,6 +172,7 @@ impl Drop for TestDaemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.kill_resolver();
+        self.remove_cgroups();
         if std::thread::panicking() {
             eprintln!("--- log of the daemon ---\n{}", self.log());
         }
@@ -179,6 +180,16 @@ impl Drop for TestDaemon {
 }
 
 impl TestDaemon {
+    /// The parent cgroups stay for the next daemon by design; empty ones can be removed.
+    fn remove_cgroups(&self) {
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain([root.to_owned()]) {
+            // Most folders have none of ours.
+            let _ = std::fs::remove_dir(hierarchy.join(&self.name));
+        }
+    }
+
     /// The resolver outlives the daemon by design: found by the folder that it was started with.
     fn kill_resolver(&self) {
         let own = self.folder.path().to_string_lossy().into_owned();

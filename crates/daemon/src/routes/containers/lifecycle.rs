@@ -6,7 +6,7 @@ use axum::extract::Path;
 use bytes::Bytes;
 use futures_util::stream::once;
 use gantry_api::container::{WaitError, WaitResponse};
-use gantry_engine::{RemoveOptions, StopTimeout, WaitCondition};
+use gantry_engine::{ErrorKind, RemoveOptions, StopTimeout, WaitCondition};
 use http::StatusCode;
 use std::time::Duration;
 
@@ -75,7 +75,12 @@ pub(super) async fn remove(daemon: Shared, Path(id): Path<String>, call: Call) -
         volumes: call.query.flag("v"),
         link: call.query.flag("link"),
     };
-    daemon.engine.remove(&id, options).await?;
+    let found = daemon.engine.get(&id)?;
+    match daemon.engine.remove(found.id.as_str(), options).await {
+        // It was here a moment ago: killed by this request, and removed by its own auto-remove first.
+        Err(error) if options.force && error.kind() == ErrorKind::NotFound => {}
+        result => result?,
+    }
     stream::empty(StatusCode::NO_CONTENT)
 }
 

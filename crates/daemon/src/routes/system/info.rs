@@ -68,7 +68,7 @@ pub(super) async fn info(daemon: Shared) -> Reply {
         swarm: daemon.swarm_section(),
         live_restore_enabled: true,
         init_binary: "docker-init".to_owned(),
-        containerd_commit: Commit::default(),
+        containerd_commit: Commit { id: "none: not needed".to_owned() },
         runc_commit: commit(),
         init_commit: commit(),
         security_options: vec!["name=seccomp,profile=builtin".to_owned(), "name=cgroupns".to_owned()],
