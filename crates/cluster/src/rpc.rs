@@ -2,5 +2,6 @@
 
 pub mod dial;
 pub mod leader;
+pub mod link;
 pub mod listen;
 pub mod status;

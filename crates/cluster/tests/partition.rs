@@ -177,6 +177,7 @@ fn a_leader_that_is_cut_off_is_replaced_and_is_up_to_date_within_two_seconds_of_
         .await;
     });
 
+    tracing::info!("the link is up");
     wire.link(&one, true);
     let healed = Instant::now();
     one.run(|machine| async move {
@@ -190,6 +191,7 @@ fn a_leader_that_is_cut_off_is_replaced_and_is_up_to_date_within_two_seconds_of_
         until("the orders are up to date", LONG, || async { machine.containers.running().is_empty() }).await;
     });
     let orders = healed.elapsed();
+    tracing::info!(?state, ?orders, "up to date");
     assert!(
         state < Duration::from_secs(2) && orders < Duration::from_secs(2),
         "state after {state:?}, orders after {orders:?}"

@@ -6,10 +6,12 @@ use crate::error::chain;
 use crate::proto::Payload;
 use crate::proto::raft_client::RaftClient;
 use crate::rpc::dial::{Callee, Dialer, LARGEST_MESSAGE};
+use crate::rpc::link::Link;
+use crate::rpc::status::is_transport;
 use bytes::Bytes;
 use gantry_model::id::NodeId;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -17,24 +19,51 @@ use openraft::raft::{
 use openraft::{BasicNode, OptionalSend};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::time::error::Elapsed;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 /// Bytes of a snapshot in one message.
 const PART: usize = 1 << 20;
+/// Pause before a node that did not answer is asked again.
+const RETRY: Duration = Duration::from_millis(100);
 
-/// Makes a [`Peer`] for each other manager.
+/// Makes a [`Peer`] for each other manager. Peers of one node share one link; snapshots have their own, so that they hold nothing up.
 #[derive(Clone)]
 pub struct Network {
     dialer: Dialer,
+    links: Arc<Mutex<Links>>,
+}
+
+/// Links that are in use, by node, address and purpose.
+type Links = BTreeMap<(NodeId, String, Purpose), Weak<Link>>;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    Talk,
+    Snapshots,
 }
 
 impl Network {
     /// A network that speaks with this node's certificate.
     pub fn new(dialer: Dialer) -> Self {
-        Self { dialer }
+        Self { dialer, links: Arc::default() }
+    }
+
+    fn peer(&self, target: NodeId, node: &BasicNode, purpose: Purpose) -> Peer {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|_, link| link.strong_count() > 0);
+        let key = (target.clone(), node.addr.clone(), purpose);
+        if let Some(link) = links.get(&key).and_then(Weak::upgrade) {
+            return Peer { link };
+        }
+        let link = Link::open(self.dialer.clone(), node.addr.clone(), Callee::Node(target));
+        links.insert(key, Arc::downgrade(&link));
+        Peer { link }
     }
 }
 
@@ -42,15 +71,17 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
-        let channel = self.dialer.channel(&node.addr, &Callee::Node(target.clone()));
-        let channel = channel.map_err(|e| format!("node {target}: {e}"));
-        Peer { channel }
+        self.peer(target, node, Purpose::Talk)
+    }
+
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
+        self.peer(target, node, Purpose::Snapshots)
     }
 }
 
 /// One other manager.
 pub struct Peer {
-    channel: Result<Channel, String>,
+    link: Arc<Link>,
 }
 
 /// What precedes the bytes of a snapshot.
@@ -63,12 +94,35 @@ pub struct SnapshotHead {
 }
 
 impl Peer {
-    fn client(&self) -> Result<RaftClient<Channel>, RPCError<Types>> {
+    /// A client on the link; a link that has just been opened is given the time of the call to connect.
+    async fn client(&self, limit: Duration) -> Result<RaftClient<Channel>, RPCError<Types>> {
         let channel =
-            self.channel.as_ref().map_err(|e| RPCError::Unreachable(Unreachable::from_string(e)))?;
-        Ok(RaftClient::new(channel.clone())
+            self.link.channel(limit).await.map_err(|e| RPCError::Unreachable(Unreachable::from_string(e)))?;
+        Ok(RaftClient::new(channel)
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE))
+    }
+
+    /// What became of a call, noted at the link.
+    fn note<T>(&self, called: Result<Result<T, Status>, Elapsed>) -> Result<T, RPCError<Types>> {
+        match called {
+            Ok(Ok(reply)) => {
+                self.link.answered();
+                Ok(reply)
+            }
+            Ok(Err(status)) => {
+                if is_transport(&status) {
+                    self.link.broken(&chain(&status));
+                } else {
+                    self.link.answered();
+                }
+                Err(failed(&status))
+            }
+            Err(elapsed) => {
+                self.link.silent();
+                Err(RPCError::Unreachable(Unreachable::new(&elapsed)))
+            }
+        }
     }
 }
 
@@ -93,15 +147,13 @@ fn failed(status: &Status) -> RPCError<Types> {
 
 macro_rules! call {
     ($self:ident, $method:ident, $message:expr, $option:expr) => {{
-        let mut client = $self.client()?;
-        let limit = $option.hard_ttl();
+        let begun = Instant::now();
+        let mut client = $self.client($option.hard_ttl()).await?;
+        let limit = $option.hard_ttl().saturating_sub(begun.elapsed());
         let call = client.$method(request(encode(&$message)?, limit));
         // The header tells the other side; the timer here holds when the other side is gone.
-        match tokio::time::timeout(limit, call).await {
-            Ok(Ok(reply)) => decode(reply.get_ref()),
-            Ok(Err(status)) => Err(failed(&status)),
-            Err(elapsed) => Err(RPCError::Unreachable(Unreachable::new(&elapsed))),
-        }
+        let reply = $self.note(tokio::time::timeout(limit, call).await)?;
+        decode(reply.get_ref())
     }};
 }
 
@@ -139,7 +191,7 @@ impl RaftNetworkV2<Types> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let mut client = self.client()?;
+        let mut client = self.client(option.hard_ttl()).await?;
         let head = encode(&SnapshotHead { vote, meta: snapshot.meta })?;
         let body = snapshot.snapshot;
         let parts = (0..body.len())
@@ -150,12 +202,13 @@ impl RaftNetworkV2<Types> for Peer {
         let call = tokio::time::timeout(option.hard_ttl(), client.snapshot(stream));
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = call => match sent {
-                Ok(Ok(reply)) => Ok(decode(reply.get_ref())?),
-                Ok(Err(status)) => Err(failed(&status).into()),
-                Err(elapsed) => Err(StreamingError::Unreachable(Unreachable::new(&elapsed))),
-            },
+            sent = call => Ok(decode(self.note(sent)?.get_ref())?),
         }
+    }
+
+    /// The link finds out by itself when the node is back, so asking it costs nothing.
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY)))
     }
 
     async fn transfer_leader(

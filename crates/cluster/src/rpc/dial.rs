@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 
 /// How long a connection may take to be made. Short, so that a path that has healed is found again within two seconds: the kernel repeats a
 /// lost SYN only after one, three and seven seconds.
-const CONNECT: Duration = Duration::from_millis(1200);
+const CONNECT: Duration = Duration::from_secs(1);
 /// A connection on which nothing is heard for this long, although we asked, is given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Largest message: an assignment or a Raft entry with many secrets.
@@ -56,6 +56,18 @@ impl Dialer {
         let credentials = self.credentials.clone();
         open(addr, callee, move || credentials.current().client.clone())
     }
+
+    /// A connection that is made now.
+    pub async fn connect(&self, addr: &str, callee: &Callee) -> io::Result<Channel> {
+        let (endpoint, name) = target(addr, callee)?;
+        let (config, target) = (self.credentials.current().client.clone(), addr.to_owned());
+        let connector = tower::service_fn(move |_| {
+            let (addr, name, config) = (target.clone(), name.clone(), config.clone());
+            async move { connect(&addr, name, config).await.map(TokioIo::new) }
+        });
+        let connected = endpoint.connect_with_connector(connector).await;
+        connected.map_err(|e| io::Error::other(format!("connect to {addr}: {}", crate::error::chain(&e))))
+    }
 }
 
 /// A channel with a fixed TLS configuration, for joiners.
@@ -68,20 +80,25 @@ fn open(
     callee: &Callee,
     config: impl Fn() -> Arc<ClientConfig> + Clone + Send + 'static,
 ) -> io::Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{addr}"))
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{addr} is no address: {e}")))?
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true);
-    let name = ServerName::try_from(callee.name().to_owned()).map_err(|e| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no node id: {e}", callee.name()))
-    })?;
+    let (endpoint, name) = target(addr, callee)?;
     let addr = addr.to_owned();
     Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
         let (addr, name, config) = (addr.clone(), name.clone(), config());
         async move { connect(&addr, name, config).await.map(TokioIo::new) }
     })))
+}
+
+fn target(addr: &str, callee: &Callee) -> io::Result<(Endpoint, ServerName<'static>)> {
+    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+    let endpoint = Endpoint::from_shared(format!("http://{addr}"))
+        .map_err(|e| invalid(format!("{addr} is no address: {e}")))?
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    let name = ServerName::try_from(callee.name().to_owned())
+        .map_err(|e| invalid(format!("{} is no node id: {e}", callee.name())))?;
+    Ok((endpoint, name))
 }
 
 async fn connect(
