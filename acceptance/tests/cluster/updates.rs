@@ -49,7 +49,7 @@ fn update_replaces_and_rollback_returns(nodes: &Nodes) {
 
 fn a_failing_update_pauses(nodes: &Nodes) {
     let docker = nodes.docker(1);
-    docker.ok(&format!("service create -d --name careful --replicas 2 --update-monitor 1s --restart-delay 200ms {} sleep 300", image(nodes)));
+    docker.ok(&format!("service create -d --name careful --replicas 2 --update-delay 2s --update-monitor 1s --restart-delay 200ms {} sleep 300", image(nodes)));
     running(nodes, 1, "careful", 2);
     docker.ok("service update -d --args false careful");
     wait::until("the update is paused", SOON, || {

@@ -21,7 +21,12 @@ const NAMED: Duration = Duration::from_secs(12);
 
 fn named(nodes: &Nodes, cause: &str) {
     let (one, two) = (nodes.hostname(1), nodes.hostname(2));
-    let says = |text: &str| text.contains(&one) && text.contains(&two) && text.contains(cause);
+    // `docker node inspect --pretty` writes messages in small letters.
+    let cause = cause.to_ascii_lowercase();
+    let says = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.contains(&one) && text.contains(&two) && text.contains(&cause)
+    };
     wait::until("node inspect names the path", NAMED, || {
         let seen = [&one, &two].map(|n| nodes.docker(3).ok(&format!("node inspect {n}"))).concat();
         wait::that(says(&seen), seen)

@@ -162,7 +162,7 @@ impl Engine {
         }
         for mode in [&mut host.network_mode, &mut host.pid_mode, &mut host.ipc_mode] {
             if let Some(reference) = mode.strip_prefix("container:").filter(|r| !r.is_empty()) {
-                *mode = format!("container:{}", self.find(reference)?.id);
+                *mode = format!("container:{}", self.named_in_request(reference)?.id);
             }
         }
         if host.ipc_mode.is_empty() {
@@ -199,13 +199,22 @@ impl Engine {
         Ok(host)
     }
 
+    /// A container that a create request refers to. One that is not there is a bad parameter: clients take "not found" on
+    /// create for a missing image, and pull it.
+    fn named_in_request(&self, reference: &str) -> Result<Arc<Container>> {
+        self.find(reference).map_err(|error| match error {
+            Error::NoSuchContainer(_) => Error::Parameter(error.to_string()),
+            other => other,
+        })
+    }
+
     /// The mounts of the containers in `volumes_from`.
     fn inherited_mounts(&self, host: &HostConfig) -> Result<Vec<(bool, Vec<ContainerMount>)>> {
         host.volumes_from
             .iter()
             .map(|text| {
                 let (reference, writable) = mounts::volumes_from(text)?;
-                let mounts = self.find(reference)?.record().mounts.clone();
+                let mounts = self.named_in_request(reference)?.record().mounts.clone();
                 // Memory is not shared.
                 let shared = mounts
                     .into_iter()

@@ -574,9 +574,10 @@ mod tests {
 
     #[test]
     fn nulls_of_go_clients_read_as_empty() {
-        let config: ContainerConfig =
-            serde_json::from_str(r#"{"Hostname":null,"Env":null,"Cmd":"ls","Volumes":null,"Labels":null,"New":1}"#)
-                .unwrap();
+        let config: ContainerConfig = serde_json::from_str(
+            r#"{"Hostname":null,"Env":null,"Cmd":"ls","Volumes":null,"Labels":null,"New":1}"#,
+        )
+        .unwrap();
         assert_eq!(config.cmd, Some(vec!["ls".to_owned()]));
         let host: HostConfig = serde_json::from_str(
             r#"{"Binds":null,"Memory":42,"PidsLimit":null,"RestartPolicy":{"Name":"always"},"LogConfig":null,"ConsoleSize":[24,80]}"#,

@@ -65,6 +65,9 @@ pub struct DataSpec {
 /// Prints everything but the data, so that no log ever holds a secret.
 impl fmt::Debug for DataSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DataSpec").field("name", &self.name).field("labels", &self.labels).finish_non_exhaustive()
+        f.debug_struct("DataSpec")
+            .field("name", &self.name)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
     }
 }

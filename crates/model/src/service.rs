@@ -574,4 +574,3 @@ pub struct VirtualIp {
     /// With the length of the prefix: `10.0.1.2/24`.
     pub addr: String,
 }
-

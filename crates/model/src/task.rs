@@ -119,19 +119,35 @@ pub struct Task {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub networks_attachments: Vec<NetworkAttachment>,
     /// Ports published on the node itself, numbers chosen.
-    #[serde(rename = "GantryHostPorts", deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "GantryHostPorts",
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub host_ports: Vec<PortConfig>,
     /// Earliest start of a replacement (RFC 3339); empty: at once.
-    #[serde(rename = "GantryStartAfter", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "GantryStartAfter",
+        deserialize_with = "nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub start_after: String,
     /// Iteration of the job that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_iteration: Option<Version>,
     /// RFC 3339, by the managers' clock, when it was first seen running; kept by the store.
-    #[serde(rename = "GantryRunningAt", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "GantryRunningAt",
+        deserialize_with = "nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub running_at: String,
     /// RFC 3339, by the managers' clock, when it was seen to have ended; kept by the store.
-    #[serde(rename = "GantryEndedAt", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "GantryEndedAt",
+        deserialize_with = "nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub ended_at: String,
 }
 

@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadConstraint {
     /// Neither `==` nor `!=`.
-    #[error("constraint expected one operator from ==, !=")]
-    NoOperator,
+    #[error("constraint '{0}' expected one operator from ==, !=")]
+    NoOperator(String),
     /// The key has a character that keys do not have.
     #[error("key '{0}' is invalid")]
     Key(String),
@@ -91,7 +91,7 @@ impl Constraint {
             (Some(equal), Some(differ)) if differ < equal => (differ, false),
             (Some(equal), _) => (equal, true),
             (None, Some(differ)) => (differ, false),
-            (None, None) => return Err(BadConstraint::NoOperator),
+            (None, None) => return Err(BadConstraint::NoOperator(text.to_owned())),
         };
         let (key, value) = (text[..place].trim(), text[place + 2..].trim());
         let first = key.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
@@ -208,7 +208,7 @@ mod tests {
     fn what_is_no_constraint_is_refused_in_dockers_words() {
         let refused =
             |text: &str| Constraints::parse(&[text.to_owned()]).map(|_| ()).expect_err(text).to_string();
-        assert_eq!(refused("node.role"), "constraint expected one operator from ==, !=");
+        assert_eq!(refused("node.role"), "constraint 'node.role' expected one operator from ==, !=");
         assert_eq!(refused("no de==x"), "key 'no de' is invalid");
         assert_eq!(refused("node.role== "), "value '' is invalid");
         assert_eq!(refused("node.role==a=b"), "value 'a=b' is invalid");

@@ -18,10 +18,10 @@ pub(super) fn engine_config(settings: &Settings, name: &str) -> Result<EngineCon
         None => find_runtime()?,
     };
     let mut config = EngineConfig::new(&settings.data_root, &settings.run_root, monitor);
-    for (name, path) in &settings.runtimes {
-        config
-            .runtimes
-            .insert(name.clone(), RuntimeEntry { path: path.clone(), kind: RuntimeKind::External });
+    let installed = ["runc", "crun"].into_iter().filter_map(|name| Some((name.to_owned(), in_path(name)?)));
+    let configured = settings.runtimes.iter().map(|(name, path)| (name.clone(), path.clone()));
+    for (name, path) in installed.chain(configured) {
+        config.runtimes.insert(name, RuntimeEntry { path, kind: RuntimeKind::External });
     }
     config.default_runtime.clone_from(&settings.default_runtime);
     config.init_binary.clone_from(&settings.init_path);
@@ -96,15 +96,19 @@ fn find_runtime() -> Result<PathBuf, StartError> {
         .map_err(|source| StartError::System { act: "find this executable", source })?;
     let beside = own.with_file_name("gantry-runtime");
     let named = std::env::var_os("GANTRY_RUNTIME").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path: Vec<PathBuf> =
-        std::env::split_paths(&path).map(|folder| folder.join("gantry-runtime")).collect();
     named
         .into_iter()
         .chain([beside])
-        .chain(in_path)
         .find(|path| path.is_file())
+        .or_else(|| in_path("gantry-runtime"))
         .ok_or(StartError::NoRuntime(own))
+}
+
+/// A program in PATH or, because a service's PATH often lacks it, in /usr/sbin.
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// The pace of the cluster: as for real networks, or set for tests.
