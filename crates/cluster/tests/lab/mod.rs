@@ -191,6 +191,15 @@ pub struct Machine {
     pub cluster: Cluster,
 }
 
+/// What still runs would write into the folder while it is removed.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            tokio::task::block_in_place(|| runtime.block_on(self.cluster.shutdown()));
+        }
+    }
+}
+
 impl Machine {
     /// A node outside any cluster.
     pub async fn new(name: &str) -> Self {
