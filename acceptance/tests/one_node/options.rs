@@ -225,10 +225,8 @@ fn pid_host_and_container_namespaces(nodes: &Nodes) {
     assert!(inside(nodes, "--pid container:owner", "ps").contains("sleep 301"));
     assert!(inside(nodes, "--pid host", "ps").lines().count() > 5);
     let own = docker.ok("exec owner hostname -i");
-    assert_eq!(
-        inside(nodes, "--network container:owner", "ip -4 -o addr show eth0").contains(own.trim()),
-        true
-    );
+    let seen = inside(nodes, "--network container:owner", "ip -4 -o addr show eth0");
+    assert!(seen.contains(own.trim()), "{seen}");
     assert!(
         inside(nodes, "--ipc host --uts host", "hostname")
             .contains(docker.ok_args(&["info", "--format", "{{.Name}}"]).as_str())
