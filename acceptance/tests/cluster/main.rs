@@ -1,6 +1,7 @@
 //! Three nodes under the stock docker command: services, networks, the mesh, and what the managers say.
 
 mod managers;
+mod membership;
 mod mesh;
 mod overlay;
 mod services;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cases: Vec<suite::Case<Nodes>> =
-        [managers::CASES, services::CASES, updates::CASES, overlay::CASES, mesh::CASES].concat();
+        [managers::CASES, services::CASES, updates::CASES, overlay::CASES, mesh::CASES, membership::CASES]
+            .concat();
     suite::run("cluster", || up_with_image("three", 3), &cases)
 }
