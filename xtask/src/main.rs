@@ -14,7 +14,7 @@ const USAGE: &str = "cargo xtask COMMAND
   test             every test as root: unit, crate, acceptance; --unit: those that need no root;
                    --acceptance [NAME…]: only the whole-system suites (or those whose name contains NAME)
   demo             three nodes on this machine, a service on them, one node killed; --keep leaves it running
-  bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory, planner";
+  bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

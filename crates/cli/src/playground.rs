@@ -248,6 +248,7 @@ pub fn down(name: &str) -> Result<(), Error> {
         note(playground.end_processes());
     }
     note(processes::end_strays(name));
+    note(links::remove_host_end(name));
     note(processes::remove_cgroups(name));
     for folder in [run_folder(name), data_folder(name)] {
         note(match fs::remove_dir_all(&folder) {

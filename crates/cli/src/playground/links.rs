@@ -77,6 +77,20 @@ pub(super) fn plug_in(playground: &Playground, number: usize) -> Result<(), Erro
     configure(&netns, "eth0", node.address, Some(playground.outside))
 }
 
+/// Removes the host's end at once. The kernel takes it away with the switch's namespace as well, but some time later.
+pub(super) fn remove_host_end(name: &str) -> Result<(), Error> {
+    let link = host_link(name);
+    let outcome = Socket::route().and_then(|mut socket| match socket.link(&link)? {
+        Some(_) => socket.request(link::delete(&link)),
+        None => Ok(()),
+    });
+    match outcome {
+        // It went between the look and the removal.
+        Err(error) if error.is_missing() => Ok(()),
+        other => other.map_err(|source| Error::Link { act: format!("remove {link}"), source }),
+    }
+}
+
 fn configure(netns: &NetNs, name: &str, address: Ipv4Addr, gateway: Option<Ipv4Addr>) -> Result<(), Error> {
     inside(netns, &format!("configure {name} with {address}/{PREFIX}"), |socket| {
         let link = index(socket, name)?;
