@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod list;
 pub mod logs;
 pub mod ps;
+pub mod resolve;
 pub mod rm;
 pub mod rollback;
 pub mod scale;

@@ -1,7 +1,7 @@
 //! `gantry service create`
 
 use crate::client::Call;
-use crate::command::service::{converge, files, settings::Settings};
+use crate::command::service::{converge, files, resolve, settings::Settings};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::json::At;
@@ -97,6 +97,9 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     if let Some(container) = &mut spec.task_template.container_spec {
         container.secrets = files::secrets(&arguments.secret, context).await?;
         container.configs = files::configs(&arguments.config, context).await?;
+    }
+    if !arguments.settings.no_resolve_image {
+        resolve::pin(&mut spec.task_template, context).await?;
     }
     let image = arguments.image_and_command.first().map(String::as_str).unwrap_or_default();
     let auth =

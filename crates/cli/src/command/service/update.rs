@@ -3,7 +3,7 @@
 use crate::client::{Call, Query, segment};
 use crate::command::inspect::{Kind, object};
 use crate::command::service::create::{attachment, host_line, preference};
-use crate::command::service::{converge, files, settings::Settings};
+use crate::command::service::{converge, files, resolve, settings::Settings};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::json::At;
@@ -159,6 +159,9 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
         }
     }
     change_networks(&arguments, &mut spec.task_template.networks, context).await?;
+    if arguments.image.is_some() && !arguments.settings.no_resolve_image {
+        resolve::pin(&mut spec.task_template, context).await?;
+    }
     let image = spec.task_template.container_spec.as_ref().map(|c| c.image.clone()).unwrap_or_default();
     let auth =
         if arguments.settings.with_registry_auth { context.config()?.header_for(&image)? } else { None };
