@@ -14,6 +14,7 @@
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
 //! | [`commands`], [`foreground`], [`signals`] | the command line of runc |
 //! | [`pid1`] | the small first process for programs that do not reap |
+//! | [`null`] | the null device as containers may have it |
 //! | [`protect`] | keeping the runtime's own file from being overwritten |
 //! | [`error`], [`clock`] | chains of sentences and exit codes; the time of day |
 //!
@@ -34,6 +35,7 @@ pub mod launch;
 pub mod limits;
 pub mod monitor;
 pub mod mount_options;
+pub mod null;
 pub mod oci;
 pub mod pid1;
 pub mod plan;

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use std::{fs, io::Write, process::Stdio};
+use std::{fs, io::Write, os::unix::fs::symlink, process::Stdio};
 
 use gantry_runtime::monitor::{ExitStatus, FrameKind, LogConfig, MonitorKind, Report, Subscription, frame};
 use harness::{RUNTIME, Sandbox, await_that, leftovers};
@@ -188,6 +188,24 @@ fn the_log_is_rotated() {
     }
     assert!(!sandbox.path("log.json.3").exists());
     assert_eq!(sandbox.log().last().unwrap().1, "line 199\n");
+}
+
+#[test]
+fn a_writer_that_outlives_the_first_process_does_not_keep_the_monitor() {
+    let mut sandbox = Sandbox::script("yes & read x");
+    // In the host's pid namespace the kernel does not end the others with the first process.
+    sandbox.linux().namespaces.retain(|namespace| namespace.kind != gantry_runtime::oci::NamespaceKind::Pid);
+    symlink("busybox", sandbox.rootfs().join("bin/yes")).unwrap();
+    let mut config = sandbox.monitor_config();
+    config.open_stdin = true;
+    config.log = None;
+    let mut monitor = sandbox.monitor("m", &config);
+    monitor.created();
+    let mut client = monitor.attach(Subscription(0));
+    monitor.started();
+    client.send(FrameKind::Stdin, b"go\n");
+    assert_eq!(monitor.exit_status().exit_code, 0);
+    assert!(leftovers(&sandbox).is_empty(), "{:?}", leftovers(&sandbox));
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod harness;
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use gantry_runtime::oci::{self, Mount, Seccomp, SeccompAction, SyscallRule, defaults};
@@ -144,6 +144,52 @@ fn proc_and_sys_of_an_image_may_not_be_links_nor_be_mounted_into() {
     let error = text(&sandbox.run().stderr);
     assert!(error.contains("inside /proc"), "{error}");
     assert!(leftovers(&sandbox).is_empty());
+}
+
+#[test]
+fn no_link_of_an_image_and_no_dots_lead_a_mount_into_proc() {
+    // CVE-2019-16884: an image whose volume lies below a link to /proc.
+    for destination in ["/link/sys/kernel", "/link", "/etc/../proc/sys/kernel"] {
+        let mut sandbox = Sandbox::new(&["/bin/true"]);
+        symlink("/proc", sandbox.rootfs().join("link")).unwrap();
+        sandbox.spec.mounts.push(bind("/tmp", destination, &["rbind"]));
+        let error = text(&sandbox.run().stderr);
+        assert!(
+            error.contains(&format!("{destination} cannot be mounted because it is inside /proc")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_hosts_null_device_cannot_be_changed_from_inside() {
+    let facts = |path: &str| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mode(), metadata.uid(), metadata.gid())
+    };
+    let before = facts("/dev/null");
+    // A hidden file and the standard descriptors are the host's device. It is given what it has: that must fail, too.
+    let sandbox = Sandbox::script(
+        "for f in /proc/keys /proc/self/fd/0 /proc/self/fd/2; do \
+         chmod 666 $f && echo changed $f; chown 0:0 $f && echo owned $f; done; \
+         cat /dev/stdin && echo x > /proc/keys && echo usable",
+    );
+    symlink("busybox", sandbox.rootfs().join("bin/chmod")).unwrap();
+    symlink("busybox", sandbox.rootfs().join("bin/chown")).unwrap();
+    sandbox.save();
+    let null = || Stdio::from(fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap());
+    let bundle = sandbox.bundle();
+    let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), "null"]);
+    let output = command.stdin(null()).stderr(null()).output().unwrap();
+    assert_eq!(text(&output.stdout), "usable\n");
+    let mut monitor = sandbox.monitor("m", &sandbox.monitor_config());
+    monitor.created();
+    let mut client = monitor.attach(gantry_runtime::monitor::Subscription::ALL);
+    monitor.started();
+    let (out, error, _) = client.rest();
+    // Its pipe for errors is the container's own.
+    assert_eq!(out, "changed /proc/self/fd/2\nowned /proc/self/fd/2\nusable\n", "{error}");
+    assert_eq!(facts("/dev/null"), before);
 }
 
 #[test]

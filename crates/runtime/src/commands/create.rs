@@ -13,6 +13,7 @@ use crate::{
     channel,
     error::{Act, Error, Result},
     launch::{self, Created},
+    null,
     oci::Spec,
     plan::{Choices, Gate, Stdio},
     start_socket,
@@ -84,7 +85,11 @@ impl Options {
         if !terminal && self.console_socket.is_some() {
             return Err(Error::Usage("--console-socket is for containers with a terminal".into()));
         }
-        Ok(if terminal { Stdio::Terminal } else { Stdio::Inherit })
+        if terminal {
+            return Ok(Stdio::Terminal);
+        }
+        null::shield_stdio()?;
+        Ok(Stdio::Inherit)
     }
 
     /// The rest of what a launch needs.

@@ -8,7 +8,7 @@ use super::{Global, create, next, number, path, required, text};
 use crate::{
     error::{Error, Result},
     exec::{self, Request},
-    foreground, launch,
+    foreground, launch, null,
     oci::{Process, Spec, User},
     plan::Stdio,
 };
@@ -99,6 +99,9 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
         return Err(Error::Usage(
             "a process with a terminal needs --console-socket when nobody stays with it".into(),
         ));
+    }
+    if !terminal {
+        null::shield_stdio()?;
     }
     let signals = if options.detach { None } else { Some(foreground::take_signals()?) };
     let mut entered = exec::enter(Request {

@@ -4,7 +4,7 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use gantry_linux::{
@@ -17,6 +17,7 @@ use super::cgroups;
 use crate::{
     error::{Act, Error, Result},
     mount_options::Kind,
+    null,
     oci::{Device, defaults},
     plan::{Plan, PlannedMount, RootSource},
 };
@@ -66,7 +67,7 @@ impl Rootfs {
             .act(|| "open a place for the root file system".to_owned())?;
         let mount = tree.attach(place.as_fd()).act(|| "attach the root file system".to_owned())?;
         let handle = mount.try_clone().act(|| "duplicate the root's descriptor".to_owned())?;
-        Ok(Rootfs { root: Root::from_fd(handle, "the container's root"), mount, null: open_null()? })
+        Ok(Rootfs { root: Root::from_fd(handle, "the container's root"), mount, null: null::of_host()? })
     }
 
     /// Makes all mounts, in order.
@@ -108,7 +109,23 @@ impl Rootfs {
             tree.set(depth, Attributes::propagation(propagation)).act(words)?;
         }
         let place = self.place(&mount.destination, folder)?;
+        self.check_reached(&mount.destination, &place)?;
         tree.attach(place.as_fd()).act(words)?;
+        Ok(())
+    }
+
+    /// Refuses a place in the container's /proc that was reached by a link of the image or by `..` (CVE-2019-16884):
+    /// [`check_proc`] has judged the text only.
+    fn check_reached(&self, destination: &str, place: &OwnedFd) -> Result<()> {
+        let path = Path::new(destination);
+        let judged = path.starts_with("/proc") && !path.components().any(|part| part == Component::ParentDir);
+        let Some(proc) = self.root.stat("/proc", Links::Keep).ok().filter(|_| !judged) else { return Ok(()) };
+        let words = || format!("examine {destination}");
+        let device = rustix::fs::fstat(place).act(words)?.st_dev;
+        let kind = rustix::fs::fstatfs(place).act(words)?.f_type;
+        if kind == rustix::fs::PROC_SUPER_MAGIC && device == proc.st_dev {
+            return Err(inside_proc(destination));
+        }
         Ok(())
     }
 
@@ -258,7 +275,7 @@ impl Rootfs {
             let Some(place) = self.existing(path).act(words)? else { continue };
             let mode = rustix::fs::fstat(&place).act(words)?.st_mode;
             let tree = if !FileType::from_raw_mode(mode).is_dir() {
-                Detached::bind_fd(self.null.as_fd(), Depth::This, Path::new("/dev/null")).act(words)?
+                null::cloned(&self.null)?
             } else if let Some(empty) = &empty {
                 // All hidden folders share one empty file system.
                 Detached::bind_fd(empty.as_fd(), Depth::This, Path::new("an empty folder")).act(words)?
@@ -382,10 +399,14 @@ fn check_proc(mount: &PlannedMount) -> Result<()> {
     {
         return Ok(());
     }
-    Err(Error::Config {
+    Err(inside_proc(&mount.destination))
+}
+
+fn inside_proc(destination: &str) -> Error {
+    Error::Config {
         field: "mounts".into(),
-        problem: format!("{} cannot be mounted because it is inside /proc", mount.destination),
-    })
+        problem: format!("{destination} cannot be mounted because it is inside /proc"),
+    }
 }
 
 fn parse_propagation(word: Option<&str>) -> Result<Option<(Propagation, Depth)>> {
@@ -409,19 +430,4 @@ fn propagate_host_mounts(plan: &Plan) -> Result<()> {
     };
     mount::set_attributes(host.as_fd(), Depth::Recursive, Attributes::propagation(propagation))
         .act(|| "cut the host's mounts off".to_owned())
-}
-
-fn open_null() -> Result<OwnedFd> {
-    let words = || "open the host's /dev/null".to_owned();
-    let null =
-        rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .act(words)?;
-    let stat = rustix::fs::fstat(&null).act(words)?;
-    if !FileType::from_raw_mode(stat.st_mode).is_char_device() || stat.st_rdev != rustix::fs::makedev(1, 3) {
-        return Err(Error::Config {
-            field: "host".into(),
-            problem: "/dev/null is not the null device".into(),
-        });
-    }
-    Ok(null)
 }

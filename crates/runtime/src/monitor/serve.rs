@@ -41,6 +41,9 @@ const OOM_SCORE: i32 = -500;
 /// Bytes of one read.
 const CHUNK: usize = 16 * 1024;
 
+/// Most bytes that can be in a stream when its writer ends: what the largest pipe holds (pipe(7), pipe-max-size).
+const LAST_WORDS: usize = 1 << 20;
+
 /// Runs the monitor of a folder; returns its exit code.
 pub fn run(folder: &Path) -> Result<i32> {
     let config = read_config(folder)?;
@@ -367,9 +370,14 @@ impl Monitor {
     /// Drains, remembers, cleans up, tells.
     fn finish(&mut self, ended: Ended) {
         // All processes of the container are gone with the first: what they wrote is there, and more cannot come. One
-        // that lives on (in a shared pid namespace) is not waited for.
+        // that lives on (in a shared pid namespace, or started by an exec) is not waited for, however much it writes.
         for index in 0..self.streams.outputs.len() {
-            while matches!(self.pass_output(index), Read::Data(_)) {}
+            let mut left = LAST_WORDS;
+            while left > 0
+                && let Read::Data(length) = self.pass_output(index)
+            {
+                left = left.saturating_sub(length);
+            }
         }
         if let Some(log) = &mut self.log {
             log.finish();

@@ -7,13 +7,13 @@ use std::{
 
 use gantry_linux::terminal;
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::OFlags,
     io::Errno,
     pipe::{PipeFlags, pipe_with},
 };
 
 use super::frame::FrameKind;
-use crate::plan::Stdio;
+use crate::{error, error::Act, null, plan::Stdio};
 
 /// Input that waits beyond this makes clients wait too.
 const INPUT_LIMIT: usize = 64 * 1024;
@@ -123,10 +123,6 @@ pub struct Streams {
     pub terminal: Option<OwnedFd>,
 }
 
-fn null(flags: OFlags) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty())?)
-}
-
 fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd)?;
     Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
@@ -134,18 +130,19 @@ fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
 
 impl Streams {
     /// Streams without a terminal, and the container's ends of them.
-    pub fn pipes(open_stdin: bool) -> io::Result<(Streams, Stdio)> {
+    pub fn pipes(open_stdin: bool) -> error::Result<(Streams, Stdio)> {
+        let words = || "create pipes".to_owned();
         let (stdin, writer) = if open_stdin {
-            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-            nonblocking(&writer)?;
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).act(words)?;
+            nonblocking(&writer).act(words)?;
             (reader, Some(writer))
         } else {
-            (null(OFlags::RDONLY)?, None)
+            (null::open(OFlags::RDONLY)?, None)
         };
-        let (stdout_reader, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr_reader, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-        nonblocking(&stdout_reader)?;
-        nonblocking(&stderr_reader)?;
+        let (stdout_reader, stdout) = pipe_with(PipeFlags::CLOEXEC).act(words)?;
+        let (stderr_reader, stderr) = pipe_with(PipeFlags::CLOEXEC).act(words)?;
+        nonblocking(&stdout_reader).act(words)?;
+        nonblocking(&stderr_reader).act(words)?;
         let outputs = vec![
             Output { fd: stdout_reader, kind: FrameKind::Stdout, ended: false },
             Output { fd: stderr_reader, kind: FrameKind::Stderr, ended: false },

@@ -67,7 +67,7 @@ pub fn make(config: &MonitorConfig, folder: &Path) -> Result<(Subject, Streams)>
     let (mut streams, stdio) = if config.terminal {
         (Streams::without_pipes(), Stdio::Terminal)
     } else {
-        Streams::pipes(config.open_stdin).act(|| "create pipes".to_owned())?
+        Streams::pipes(config.open_stdin)?
     };
     let (subject, terminal) = match (&config.kind, &config.runtime) {
         (MonitorKind::Container { bundle, rootfs }, RuntimeChoice::Own { root }) => {

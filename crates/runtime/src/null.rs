@@ -1,0 +1,67 @@
+//! The null device as a container may have it: the host's own, seen through a read-only mount.
+//!
+//! The host's node belongs to root, and so does a container without a user namespace: through a descriptor or a bind
+//! mount that can be written to it could give `/dev/null` of the whole machine another mode or owner. A read-only mount
+//! refuses that and still lets the device be read and written.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
+};
+
+use gantry_linux::{
+    mount::{Attributes, Depth, Detached},
+    process,
+};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+
+use crate::error::{Act, Error, Result};
+
+fn is_null(stat: &Stat) -> bool {
+    // The numbers are those of Documentation/admin-guide/devices.txt.
+    FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == rustix::fs::makedev(1, 3)
+}
+
+/// The host's /dev/null, verified (CVE-2025-31133), to be cloned by [`cloned`].
+pub fn of_host() -> Result<OwnedFd> {
+    let words = || "open the host's /dev/null".to_owned();
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty()).act(words)?;
+    if !is_null(&rustix::fs::fstat(&null).act(words)?) {
+        return Err(Error::Config {
+            field: "host".into(),
+            problem: "/dev/null is not the null device".into(),
+        });
+    }
+    Ok(null)
+}
+
+/// A read-only mount of it.
+pub fn cloned(null: impl AsFd) -> Result<Detached> {
+    let words = || "make a read-only mount of /dev/null".to_owned();
+    let tree = Detached::bind_fd(null.as_fd(), Depth::This, Path::new("/dev/null")).act(words)?;
+    tree.set(Depth::This, Attributes::read_only()).act(words)?;
+    Ok(tree)
+}
+
+/// Opens it for the standard streams of a container.
+pub fn open(access: OFlags) -> Result<OwnedFd> {
+    let tree = cloned(of_host()?)?;
+    let path = format!("/proc/self/fd/{}", tree.as_fd().as_raw_fd());
+    rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty()).act(|| "open /dev/null".to_owned())
+}
+
+/// Replaces standard descriptors of this process that are the null device, before a container inherits them.
+pub fn shield_stdio() -> Result<()> {
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    for (number, fd) in (0..).zip(stdio) {
+        let words = || format!("replace descriptor {number}");
+        // One that is closed stays so.
+        if !rustix::fs::fstat(fd).is_ok_and(|stat| is_null(&stat)) {
+            continue;
+        }
+        let access = rustix::fs::fcntl_getfl(fd).act(words)? & OFlags::ACCMODE;
+        process::place_fd(open(access)?.as_fd(), number).act(words)?;
+    }
+    Ok(())
+}
