@@ -26,6 +26,7 @@ use gantry_model::id::{NetworkId, NodeId, TaskId};
 use gantry_model::node::NodeRole;
 use gantry_model::task::Task;
 use reports::Reports;
+use runner::Goal;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -126,9 +127,19 @@ impl Agent {
         &self.shared.config.calls
     }
 
-    /// The tasks that this node has now.
-    pub fn tasks(&self) -> Vec<Task> {
-        self.shared.orders.borrow().as_ref().map(|orders| orders.assignment.tasks.clone()).unwrap_or_default()
+    /// The places that containers of this node hold in cluster networks; not those that are being given back.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        let orders = self.shared.orders.borrow();
+        let Some(orders) = orders.as_ref() else { return Vec::new() };
+        let networks = orders.overlay().map_or(&[][..], |overlay| &overlay.networks);
+        let held = orders.assignment.tasks.iter().filter(|task| Goal::of(task.desired_state) < Goal::Stop);
+        let place = |task: &Task| {
+            let spec = task.spec.network_attachment_spec.clone()?;
+            let id = &task.networks_attachments.first()?.network_id;
+            let name = networks.iter().find(|network| network.id.as_str() == id).map(|n| n.name.as_str());
+            Some(attachment(task, id, name.unwrap_or_default(), spec.container_id, spec.names))
+        };
+        held.filter_map(place).collect()
     }
 
     /// Stops the agent. Containers live on.

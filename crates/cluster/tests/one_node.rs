@@ -129,7 +129,7 @@ async fn a_restarted_daemon_finds_its_cluster_and_its_containers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_joins_and_leaves_a_cluster_network() {
-    let machine = Machine::init("one").await;
+    let mut machine = Machine::init("one").await;
     let spec = NetworkSpec {
         name: "back".into(),
         driver: "overlay".into(),
@@ -152,10 +152,11 @@ async fn a_container_joins_and_leaves_a_cluster_network() {
     assert!(overlay.networks.iter().any(|known| known.id == network), "{overlay:?}");
     let again = machine.cluster.attach_network(request).await.expect("again");
     assert_eq!(again.task, place.task);
-    assert_eq!(
-        machine.cluster.attachments().expect("list"),
-        vec![(place.task.clone(), network.clone(), "c1".to_owned())]
-    );
+    assert_eq!(machine.cluster.attachments().expect("list"), vec![place.clone()]);
+    machine.stop().await;
+    machine.start().await;
+    assert_eq!(machine.cluster.attachments().expect("after a restart"), vec![place.clone()]);
+    until("the node leads again", LONG, || async { machine.cluster.network("back").await.is_ok() }).await;
 
     let used = machine.cluster.remove_network("back").await.expect_err("in use");
     assert_eq!(used.kind, ErrorKind::FailedPrecondition, "{used}");

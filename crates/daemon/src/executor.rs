@@ -8,7 +8,6 @@ mod controller;
 mod describe;
 mod template;
 
-use crate::attachments::Places;
 use crate::pull::Puller;
 use controller::Controller;
 use futures_util::StreamExt;
@@ -32,7 +31,6 @@ pub struct NodeExecutor {
     engine: Engine,
     networks: Arc<Networks>,
     puller: Arc<Puller>,
-    places: Arc<Places>,
     description: Description,
 }
 
@@ -42,10 +40,9 @@ impl NodeExecutor {
         engine: Engine,
         networks: Arc<Networks>,
         puller: Arc<Puller>,
-        places: Arc<Places>,
         description: Description,
     ) -> Self {
-        Self { engine, networks, puller, places, description }
+        Self { engine, networks, puller, description }
     }
 }
 
@@ -73,13 +70,7 @@ impl Executor for NodeExecutor {
     }
 
     fn controller(&self, task: TaskContext) -> Arc<dyn TaskController> {
-        self.places.note(&task.task);
-        Arc::new(Controller::new(
-            self.engine.clone(),
-            Arc::clone(&self.puller),
-            Arc::clone(&self.places),
-            task,
-        ))
+        Arc::new(Controller::new(self.engine.clone(), Arc::clone(&self.puller), task))
     }
 
     async fn retain(&self, tasks: &[TaskId]) {

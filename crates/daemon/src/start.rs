@@ -8,7 +8,7 @@
 
 mod parts;
 
-use crate::attachments::{ClusterNetworks, Places};
+use crate::attachments::{self, ClusterNetworks};
 use crate::daemon::Daemon;
 use crate::executor::{Description, NodeExecutor};
 use crate::host::Host;
@@ -253,21 +253,14 @@ async fn open_cluster(settings: &Settings, parts: Parts<'_>) -> Result<Cluster, 
     let Parts { engine, networks, puller, host, name } = parts;
     let description =
         Description { hostname: name.to_owned(), host: host.clone(), labels: settings.labels.clone() };
-    let places = Arc::new(Places::default());
-    let executor = NodeExecutor::new(
-        engine.clone(),
-        Arc::clone(networks),
-        Arc::clone(puller),
-        Arc::clone(&places),
-        description,
-    );
+    let executor = NodeExecutor::new(engine.clone(), Arc::clone(networks), Arc::clone(puller), description);
     let config = ClusterConfig {
         state_dir: settings.data_root.join("cluster"),
         executor: Arc::new(executor),
         timing: parts::timing(settings.cluster_heartbeat_ms),
     };
     let cluster = Cluster::open(config).await.map_err(StartError::Cluster)?;
-    engine.set_network_source(Arc::new(ClusterNetworks::new(cluster.clone(), places)));
+    engine.set_network_source(Arc::new(ClusterNetworks::new(cluster.clone())));
     Ok(cluster)
 }
 
@@ -297,6 +290,7 @@ async fn serve_until_told(daemon: &Arc<Daemon>, listeners: Vec<Listener>) -> Res
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(forward_events(Arc::clone(daemon), stop.clone()));
+    tasks.spawn(attachments::give_back_unused(Arc::clone(daemon), stop.clone()));
     let router = routes::router(Arc::clone(daemon));
     for listener in listeners {
         tasks.spawn(server::serve(listener, router.clone(), stop.clone(), tasks.clone()));

@@ -15,7 +15,7 @@ use gantry_images::tarball::TarReader;
 use gantry_images::unpack::{Limits, Options, Replace, Whiteouts, unpack_with};
 use gantry_linux::root::{Links, Root};
 use jiff::Timestamp;
-use rustix::fs::{FileType, OFlags, Stat};
+use rustix::fs::{FileType, Stat};
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -233,13 +233,12 @@ fn add(
             tar.append_link(&mut header, name, target)
         }
         FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let Ok(fd) = root.open_with(path, flags, 0) else { return Ok(()) };
+            let Ok(file) = root.open_regular(path, Links::Keep) else { return Ok(()) };
             let size = u64::try_from(stat.st_size).unwrap_or(0);
             header.set_entry_type(tar::EntryType::Regular);
             header.set_size(size);
             // A file that shrinks meanwhile is filled up with zeros, one that grows is cut.
-            let content = std::fs::File::from(fd).chain(std::io::repeat(0)).take(size);
+            let content = file.chain(std::io::repeat(0)).take(size);
             tar.append_data(&mut header, name, content)
         }
         FileType::CharacterDevice | FileType::BlockDevice => {

@@ -18,6 +18,7 @@ use crate::{devices, rootfs};
 use gantry_runtime::monitor::frame::Subscription;
 use gantry_runtime::monitor::{LogConfig, MonitorConfig, MonitorKind, Overlay, Report, RuntimeChoice};
 use gantry_runtime::oci;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixStream;
@@ -133,12 +134,7 @@ impl Engine {
 
     fn fresh_run_folder(&self, container: &Container) -> Result<PathBuf> {
         let dir = self.run_folder(container.id.as_str());
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io("empty", &dir)(error));
-            }
-            _ => {}
-        }
+        crate::remove::remove_small(&dir)?;
         // The rootfs folder is where external runtimes get the file system mounted.
         let inner = dir.join("rootfs");
         std::fs::create_dir_all(&inner).map_err(io("create folder", &inner))?;
@@ -211,6 +207,7 @@ impl Engine {
             Some(path) => (path.clone(), vec!["--".to_owned()]),
             None => (config.monitor.clone(), vec!["init".to_owned(), "--".to_owned()]),
         });
+        let (mounts, held) = self.mount_sources(record)?;
         Ok(Surroundings {
             identity,
             netns: plugged.netns.clone(),
@@ -220,7 +217,8 @@ impl Engine {
             shm,
             hostname,
             etc,
-            mounts: self.mount_sources(record)?,
+            mounts,
+            _held: held,
             devices: devices::of(&record.host)?,
             init,
             files: record.files.clone(),
@@ -316,34 +314,37 @@ impl Engine {
         Ok(etc_files(&folder))
     }
 
-    /// The mounts with the host paths of their sources, made or mounted where needed.
-    fn mount_sources(&self, record: &Record) -> Result<Vec<(ContainerMount, PathBuf)>> {
-        let mut all = Vec::new();
+    /// The mounts with the host paths of their sources, made or mounted where needed, and the descriptors that some of
+    /// these paths lead through.
+    fn mount_sources(&self, record: &Record) -> Result<(Vec<(ContainerMount, PathBuf)>, Vec<Arc<OwnedFd>>)> {
+        let (mut all, mut held) = (Vec::new(), Vec::new());
         for mount in &record.mounts {
             let source = match &mount.source {
                 Source::Tmpfs { .. } => PathBuf::from("tmpfs"),
                 Source::Bind { path, create, .. } => bind_source(Path::new(path), *create)?,
                 Source::Volume { name, subpath, .. } => {
                     self.hold_volume(name, record.id.as_str())?;
-                    self.volume_source(name, subpath)?
+                    let (path, fd) = self.volume_source(name, subpath)?;
+                    held.extend(fd.map(Arc::new));
+                    path
                 }
             };
             all.push((mount.clone(), source));
         }
-        Ok(all)
+        Ok((all, held))
     }
 
-    /// The folder of a volume, or a folder in it: that is resolved beneath the volume, whose content is a container's.
-    fn volume_source(&self, name: &str, subpath: &str) -> Result<PathBuf> {
+    /// The folder of a volume, or what lies in it. That is resolved beneath the volume, whose content is a container's,
+    /// and named by its descriptor: a container that swaps it for a link meanwhile changes nothing (CVE-2021-30465).
+    fn volume_source(&self, name: &str, subpath: &str) -> Result<(PathBuf, Option<OwnedFd>)> {
         let path = self.volume_path(name);
         if subpath.is_empty() {
-            return Ok(path);
+            return Ok((path, None));
         }
         let root = gantry_linux::root::Root::open(&path)?;
         let fd = root.open_path(subpath, gantry_linux::root::Links::Follow)?;
-        let real = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
-            .map_err(io("resolve subpath in volume", &path))?;
-        Ok(real)
+        let path = format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
+        Ok((path.into(), Some(fd)))
     }
 
     /// Freezes or thaws all processes of a container.

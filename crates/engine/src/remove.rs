@@ -12,6 +12,7 @@ use crate::signal;
 use crate::state::Step;
 use gantry_model::container::ContainerStatus;
 use jiff::Timestamp;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,12 +199,12 @@ impl Engine {
     }
 }
 
-/// Removes a small folder of ours at once; none there is fine.
+/// Removes a small folder of ours at once; none there is fine. What is mounted in it is never entered.
 pub(crate) fn remove_small(folder: &std::path::Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(crate::error::io("remove", folder)(error))
-        }
-        _ => Ok(()),
-    }
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+    let parent = match std::fs::File::open(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(crate::error::io("open", parent))?,
+    };
+    gantry_linux::root::remove_tree_at(parent.as_fd(), name).map_err(crate::error::io("remove", folder))
 }

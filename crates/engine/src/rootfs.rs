@@ -101,7 +101,11 @@ pub(crate) fn place(
     if let Some((mount, rest)) = below_mount(container, path) {
         let source = match &mount.source {
             Source::Bind { path, .. } => PathBuf::from(path),
-            Source::Volume { name, subpath, .. } => volume(name).join(subpath),
+            // A volume's content is a container's: a link there must not lead out of it.
+            Source::Volume { name, subpath, .. } if !subpath.is_empty() => {
+                return volume_place(&Root::open(volume(name))?, Path::new(subpath), rest, mount.rw);
+            }
+            Source::Volume { name, .. } => volume(name),
             Source::Tmpfs { .. } => {
                 return Err(Error::NoSuchPath {
                     path: path.to_owned(),
@@ -123,6 +127,17 @@ fn host_place(source: &Path, rest: PathBuf, writable: bool) -> Result<Place> {
     let parent = source.parent().unwrap_or(Path::new("/"));
     let name = source.file_name().unwrap_or_default();
     Ok(Place { root: Root::open(parent)?, path: PathBuf::from(name), writable })
+}
+
+/// A place beneath a folder of a volume, which may be a single file.
+fn volume_place(volume: &Root, subpath: &Path, rest: PathBuf, writable: bool) -> Result<Place> {
+    match volume.subroot(subpath) {
+        Ok(root) => Ok(Place { root, path: rest, writable }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            Ok(Place { root: volume.try_clone()?, path: subpath.to_owned(), writable })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The mount in which a path lies, by its text, and the rest of the path.
@@ -173,11 +188,12 @@ pub(crate) fn identity_in(container: &Container, user: &str, groups: &[String]) 
 fn layered_text(rootfs: &Rootfs, path: &str) -> String {
     for layer in std::iter::once(&rootfs.upper).chain(&rootfs.lower) {
         let Ok(root) = Root::open(layer) else { continue };
-        let Ok(file) = root.open_file(path) else { continue };
-        // A whiteout (character device 0:0) hides what lies below.
-        if file.metadata().is_ok_and(|m| !m.is_file()) {
-            return String::new();
-        }
+        let file = match root.open_file(path) {
+            Ok(file) => file,
+            // A whiteout (character device 0:0), or whatever else is no file, hides what lies below.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return String::new(),
+            Err(_) => continue,
+        };
         let mut bytes = Vec::new();
         let _ = file.take(LONGEST).read_to_end(&mut bytes);
         return String::from_utf8_lossy(&bytes).into_owned();
@@ -237,4 +253,25 @@ fn copy_tree(source: Root, target: Root, name: &Path) -> Result<()> {
         io("copy the image's content into", name)(std::io::Error::other(crate::error::whole(&error)))
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_a_volume_does_not_lead_out_of_it() {
+        let folder = std::env::temp_dir().join(format!("gty-{}-subpath", std::process::id()));
+        std::fs::create_dir_all(folder.join("volume/folder")).unwrap();
+        std::fs::create_dir(folder.join("outside")).unwrap();
+        std::fs::write(folder.join("volume/file"), "x").unwrap();
+        std::os::unix::fs::symlink(folder.join("outside"), folder.join("volume/link")).unwrap();
+        let volume = Root::open(folder.join("volume")).unwrap();
+        let place = |subpath: &str| volume_place(&volume, Path::new(subpath), PathBuf::new(), true);
+        let outcome = (place("link"), place("folder").unwrap(), place("file").unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(outcome.0.is_err(), "the link's target does not exist in the volume");
+        assert_eq!(outcome.1.root.host_path(), folder.join("volume/folder"));
+        assert_eq!(outcome.2.path, Path::new("file"));
+    }
 }

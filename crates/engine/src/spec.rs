@@ -10,7 +10,9 @@ use gantry_linux::user::Identity;
 use gantry_model::container::{HostConfig, Ulimit};
 use gantry_runtime::oci::{self, NamespaceKind, defaults};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What the environment of a container has decided before its configuration can be written.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub(crate) struct Surroundings {
     pub etc: Vec<(&'static str, PathBuf)>,
     /// Mounts with the host paths of their sources.
     pub mounts: Vec<(ContainerMount, PathBuf)>,
+    /// What sources lead through; must stay open until the mounts are made.
+    pub _held: Vec<Arc<OwnedFd>>,
     /// Devices with their access (`rwm`).
     pub devices: Vec<(oci::Device, String)>,
     /// The init executable on the host and its arguments before the command.

@@ -148,6 +148,9 @@ impl Engine {
     }
 
     async fn drop_volume(&self, name: &str) -> Result<()> {
+        // What is mounted is not the volume's to delete.
+        let path = self.volume_path(name);
+        unmount(&path).map_err(io("unmount volume", &path))?;
         self.volumes().known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.records().remove(Table::Volumes, name).await?;
         let folder = self.config().data_dir.join("volumes").join(name);
@@ -241,12 +244,14 @@ impl Engine {
         let mut mounted = self.volumes().mounted.lock().unwrap_or_else(PoisonError::into_inner);
         for mount in mounts {
             let Source::Volume { name, .. } = &mount.source else { continue };
-            let Some(holders) = mounted.get_mut(name) else { continue };
-            holders.remove(container);
-            if holders.is_empty() {
+            let holders = mounted.get_mut(name);
+            if holders.is_none() && self.volumes().get(name).is_none_or(|record| record.options.is_empty()) {
+                continue;
+            }
+            // Nobody may be known to hold it: a former engine has mounted it.
+            if holders.is_none_or(|holders| holders.remove(container) && holders.is_empty()) {
                 mounted.remove(name);
-                let path = self.volume_path(name);
-                if let Err(error) = gantry_linux::mount::unmount(&path) {
+                if let Err(error) = unmount(&self.volume_path(name)) {
                     tracing::warn!(volume = name, %error, "unmount volume");
                 }
             }
@@ -254,11 +259,19 @@ impl Engine {
     }
 }
 
-/// Whether another file system begins at a path of ours.
+/// Whether something is mounted at a path of ours, also when it is a part of the same file system.
 pub(crate) fn is_mount_point(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let device = |p: &Path| p.metadata().ok().map(|m| m.dev());
-    path.parent().is_some_and(|parent| device(path) != device(parent))
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::TYPE)
+        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Takes a volume's own mount away, if it is there.
+fn unmount(path: &Path) -> std::io::Result<()> {
+    while is_mount_point(path) {
+        gantry_linux::mount::unmount(path)?;
+    }
+    Ok(())
 }
 
 fn check(request: &VolumeRequest) -> Result<()> {
@@ -288,7 +301,7 @@ fn check(request: &VolumeRequest) -> Result<()> {
 
 /// Mounts a volume by its options `type`, `device`, `o`.
 fn mount_options(options: &BTreeMap<String, String>, path: &Path) -> Result<()> {
-    use rustix::mount::{MountFlags, mount, mount_bind_recursive};
+    use rustix::mount::{MountFlags, mount};
     let get = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
     let (kind, device) = (get("type"), get("device"));
     let mut flags = MountFlags::empty();
@@ -307,14 +320,31 @@ fn mount_options(options: &BTreeMap<String, String>, path: &Path) -> Result<()> 
             other => data.push(other),
         }
     }
-    let done = if bind {
-        mount_bind_recursive(device, path)
-    } else {
-        let data =
-            std::ffi::CString::new(data.join(",")).map_err(|_| parameter("invalid volume option o"))?;
-        mount(device, path, kind, flags, Some(data.as_c_str()))
+    if bind {
+        return bind_device(Path::new(device), path, u64::from(flags.bits()));
+    }
+    let data = std::ffi::CString::new(data.join(",")).map_err(|_| parameter("invalid volume option o"))?;
+    mount(device, path, kind, flags, Some(data.as_c_str())).map_err(|error| Error::Io {
+        act: "mount volume on",
+        path: path.to_owned(),
+        source: error.into(),
+    })
+}
+
+/// Shows a folder of the host as a volume. mount(2) ignores flags in a bind mount, so they are set before it is attached.
+fn bind_device(device: &Path, path: &Path, flags: u64) -> Result<()> {
+    use gantry_linux::mount::{Attributes, Depth, Detached, MountError, attr};
+    let failed = |error: MountError| {
+        let whole = crate::error::whole(&error);
+        io("mount volume on", path)(std::io::Error::other(whole))
     };
-    done.map_err(|error| Error::Io { act: "mount volume on", path: path.to_owned(), source: error.into() })
+    let tree = Detached::bind(device, Depth::Recursive).map_err(failed)?;
+    // The old numbers (MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC) are those of mount_setattr(2) as well; access times are not.
+    let set = flags & (attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC);
+    tree.set(Depth::Recursive, Attributes { set, ..Attributes::default() }).map_err(failed)?;
+    let place = std::fs::File::open(path).map_err(io("open", path))?;
+    tree.attach(std::os::fd::AsFd::as_fd(&place)).map_err(failed)?;
+    Ok(())
 }
 
 /// Bytes of all files in a folder of ours.

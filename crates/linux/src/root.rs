@@ -170,10 +170,29 @@ impl Root {
         self.resolve("open", path.as_ref(), flags, Mode::from_raw_mode(mode))
     }
 
-    /// Opens a file for reading. Opening never blocks on a fifo and never makes a terminal ours.
+    /// Opens a regular file for reading. Anything else is refused (EINVAL) without being opened: to open a device may
+    /// already do something, such as start a watchdog.
     pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        Ok(File::from(self.resolve("open", path.as_ref(), flags, Mode::empty())?))
+        self.open_regular(path.as_ref(), Links::Follow)
+    }
+
+    /// As [`Root::open_file`], with a choice about a link in the last component.
+    pub fn open_regular(&self, path: &Path, links: Links) -> Result<File> {
+        let place = self.open_path(path, links)?;
+        let stat = rustix::fs::fstat(&place).map_err(|errno| self.refused("stat", path, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(self.refused("open", path, Errno::INVAL));
+        }
+        // The very object that was examined, whatever has the name by now.
+        match rustix::fs::open(proc_path(place.as_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            // In a container without /proc the name must do: its own device rules hold there.
+            Err(Errno::NOENT) => {
+                let last = if links == Links::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | last;
+                self.resolve("open", path, flags, Mode::empty()).map(File::from)
+            }
+            other => other.map(File::from).map_err(|errno| self.refused("open", path, errno)),
+        }
     }
 
     /// Opens a directory for listing and for operations relative to it.
@@ -447,13 +466,27 @@ const REMOVE_DEPTH: usize = 128;
 
 /// Empties the directory `name` in `dir`.
 fn empty_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let top = rustix::fs::openat(dir, name, DIRECTORY_ITSELF, Mode::empty())?;
+    let top = open_to_empty(dir, name)?;
     let mut moved = 0;
     // Once is enough unless subtrees were moved up to here.
     while !list_dir(top.as_fd())?.is_empty() {
         empty_directory(top.as_fd(), top.as_fd(), 0, &mut moved)?;
     }
     Ok(())
+}
+
+/// Opens a directory whose content will be removed. What is mounted there belongs to somebody else and is not entered,
+/// also when it is a bind mount of the same file system, which no device number would tell.
+fn open_to_empty(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    loop {
+        match rustix::fs::openat2(dir, name, DIRECTORY_ITSELF, Mode::empty(), resolve) {
+            // As the removal of the mount point itself would answer.
+            Err(Errno::XDEV) => return Err(Errno::BUSY.into()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            other => return Ok(other?),
+        }
+    }
 }
 
 const DIRECTORY_ITSELF: OFlags =
@@ -475,7 +508,7 @@ fn empty_directory(
             move_up(dir, &name, top, moved)?;
             continue;
         }
-        let child = rustix::fs::openat(dir, &name, DIRECTORY_ITSELF, Mode::empty())?;
+        let child = open_to_empty(dir, &name)?;
         empty_directory(child.as_fd(), top, depth + 1, moved)?;
         drop(child);
         rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR)?;
@@ -647,6 +680,41 @@ mod tests {
         root.remove_all("tree").expect("nothing there is fine");
         assert!(!root.exists("tree"));
         assert!(scratch.0.join("keep/file").exists());
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let scratch = Scratch::new("regular");
+        let root = scratch.root();
+        root.mknod("fifo", FileType::Fifo, 0o600, 0).expect("mkfifo");
+        root.symlink("fifo", "link").expect("symlink");
+        root.mkdir("folder", 0o755).expect("mkdir");
+        for path in ["fifo", "link", "folder"] {
+            assert_eq!(root.open_file(path).expect_err(path).kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    /// Needs root: mounts in a mount namespace of its own.
+    #[test]
+    fn what_is_mounted_in_a_removed_tree_stays() {
+        let scratch = Scratch::new("mounted");
+        let (mine, theirs) = (scratch.0.join("inside/tree/deep/mine"), scratch.0.join("theirs"));
+        std::fs::create_dir_all(&mine).expect("mkdir");
+        std::fs::create_dir(&theirs).expect("mkdir");
+        std::fs::write(theirs.join("file"), "x").expect("write");
+        let outcome = std::thread::scope(|scope| {
+            let removed = scope.spawn(|| {
+                crate::namespace::unshare(crate::namespace::Namespaces::MOUNT).expect("needs root");
+                let flags =
+                    rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", flags).expect("private mounts");
+                rustix::mount::mount_bind(&theirs, &mine).expect("bind mount");
+                scratch.root().remove_all("tree").expect_err("something is mounted").kind()
+            });
+            removed.join().expect("thread")
+        });
+        assert_eq!(outcome, io::ErrorKind::ResourceBusy);
+        assert!(theirs.join("file").exists());
     }
 
     #[test]

@@ -137,14 +137,9 @@ impl Cluster {
         self.inside()?.agent().detach(task.clone()).await
     }
 
-    /// The attachments of this node's containers: task, network, container. For clearing up after containers that are gone.
-    pub fn attachments(&self) -> Result<Vec<(TaskId, NetworkId, String)>> {
-        let tasks = self.inside()?.agent().tasks();
-        let attachments = tasks.into_iter().filter_map(|task| {
-            let container = task.spec.network_attachment_spec?.container_id;
-            let network = NetworkId::parse(&task.networks_attachments.first()?.network_id).ok()?;
-            Some((task.id, network, container))
-        });
-        Ok(attachments.collect())
+    /// The places that this node's containers hold in cluster networks, as the node's orders have them: known without a
+    /// manager, and again after a restart.
+    pub fn attachments(&self) -> Result<Vec<Attachment>> {
+        Ok(self.inside()?.agent().attachments())
     }
 }

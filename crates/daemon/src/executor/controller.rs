@@ -2,7 +2,6 @@
 
 use super::container::{self, LABEL_TASK_ID};
 use super::find;
-use crate::attachments::Places;
 use crate::pull::Puller;
 use futures_util::StreamExt;
 use gantry_cluster::executor::{Adopted, TaskContext, TaskController, TaskError, TaskExit, async_trait};
@@ -19,7 +18,6 @@ use std::time::Duration;
 pub(super) struct Controller {
     engine: Engine,
     puller: Arc<Puller>,
-    places: Arc<Places>,
     context: TaskContext,
     /// Id of the container once it is known; saves the search through all containers.
     known: Mutex<Option<String>>,
@@ -30,13 +28,8 @@ fn failed(error: gantry_engine::Error) -> TaskError {
 }
 
 impl Controller {
-    pub(super) fn new(
-        engine: Engine,
-        puller: Arc<Puller>,
-        places: Arc<Places>,
-        context: TaskContext,
-    ) -> Self {
-        Self { engine, puller, places, context, known: Mutex::new(None) }
+    pub(super) fn new(engine: Engine, puller: Arc<Puller>, context: TaskContext) -> Self {
+        Self { engine, puller, context, known: Mutex::new(None) }
     }
 
     fn remember(&self, id: &str) {
@@ -57,12 +50,6 @@ impl Controller {
     fn needed(&self) -> Result<ContainerView, TaskError> {
         self.view()
             .ok_or_else(|| TaskError(format!("the container of task {} is gone", self.context.task.id)))
-    }
-
-    /// A task that only stands for a container outside services.
-    fn attachment(&self) -> Option<&str> {
-        let spec = self.context.task.spec.network_attachment_spec.as_ref()?;
-        Some(&spec.container_id)
     }
 
     /// Waits until the container is healthy; at once when it has no check.
@@ -137,9 +124,6 @@ fn ended(view: &ContainerView) -> TaskError {
 #[async_trait]
 impl TaskController for Controller {
     async fn adopt(&self) -> Adopted {
-        if let Some(container) = self.attachment() {
-            return if self.engine.get(container).is_ok() { Adopted::Running } else { Adopted::Nothing };
-        }
         match self.view().map(|view| view.state.status) {
             None | Some(ContainerStatus::Removing | ContainerStatus::Dead) => Adopted::Nothing,
             Some(ContainerStatus::Created) => Adopted::Created,
@@ -151,7 +135,7 @@ impl TaskController for Controller {
     }
 
     async fn prepare(&self) -> Result<(), TaskError> {
-        if self.attachment().is_some() || self.view().is_some() {
+        if self.view().is_some() {
             return Ok(());
         }
         let spec = self.context.task.spec.container_spec.as_ref();
@@ -167,9 +151,6 @@ impl TaskController for Controller {
     }
 
     async fn start(&self) -> Result<(), TaskError> {
-        if self.attachment().is_some() {
-            return Ok(());
-        }
         let view = self.needed()?;
         match self.engine.start(view.id.as_str()).await {
             Ok(()) => {}
@@ -180,22 +161,8 @@ impl TaskController for Controller {
     }
 
     async fn wait(&self) -> Result<TaskExit, TaskError> {
-        let (id, condition) = match self.attachment() {
-            Some(container) => (container.to_owned(), WaitCondition::Removed),
-            None => (self.needed()?.id.to_string(), WaitCondition::NotRunning),
-        };
-        let wait = match self.engine.wait(&id, condition) {
-            Ok(wait) => wait,
-            // The container that an attachment stands for is gone.
-            Err(error) if error.kind() == ErrorKind::NotFound && self.attachment().is_some() => {
-                return Ok(TaskExit { code: 0 });
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        if self.attachment().is_some() {
-            wait.done().await.map_err(failed)?;
-            return Ok(TaskExit { code: 0 });
-        }
+        let id = self.needed()?.id.to_string();
+        let wait = self.engine.wait(&id, WaitCondition::NotRunning).map_err(failed)?;
         tokio::select! {
             exit = wait.done() => {
                 let exit = exit.map_err(failed)?;
@@ -209,9 +176,6 @@ impl TaskController for Controller {
     }
 
     async fn stop(&self) -> Result<(), TaskError> {
-        if self.attachment().is_some() {
-            return Ok(());
-        }
         let Some(view) = self.view() else { return Ok(()) };
         match self.engine.stop(view.id.as_str(), None, StopTimeout::Default).await {
             Ok(()) => Ok(()),
@@ -221,10 +185,6 @@ impl TaskController for Controller {
     }
 
     async fn remove(&self) -> Result<(), TaskError> {
-        if self.attachment().is_some() {
-            self.places.forget(&self.context.task.id);
-            return Ok(());
-        }
         let Some(view) = self.view() else { return Ok(()) };
         self.stop().await?;
         let options = RemoveOptions { force: true, volumes: true, link: false };
@@ -236,12 +196,6 @@ impl TaskController for Controller {
     }
 
     async fn container(&self) -> Option<TaskContainerStatus> {
-        if let Some(container) = self.attachment() {
-            return Some(TaskContainerStatus {
-                container_id: container.to_owned(),
-                ..TaskContainerStatus::default()
-            });
-        }
         let view = self.view()?;
         Some(TaskContainerStatus {
             container_id: view.id.to_string(),
