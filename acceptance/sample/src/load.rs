@@ -9,7 +9,8 @@ pub fn sink(port: u16) -> Result<(), String> {
     let listener =
         TcpListener::bind(("0.0.0.0", port)).map_err(|e| format!("listen on tcp port {port}: {e}"))?;
     for mut stream in listener.incoming().flatten() {
-        // What only connects sends one byte and closes; a thread for each would be most of what is measured.
+        // What only connects sends one byte and waits for the end: this side closes first and keeps the TIME_WAIT, so that the
+        // client does not run out of ports. A thread for each would be most of what is measured.
         let mut first = [0u8; 4096];
         match stream.read(&mut first) {
             Ok(0 | 1) | Err(_) => {}
@@ -38,7 +39,7 @@ pub fn blast(target: &str, seconds: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Connects, sends a byte and closes, one after the other, for some seconds; prints connections each second.
+/// Connects, sends a byte and waits for the end, one after the other, for some seconds; prints connections each second.
 pub fn connects(target: &str, seconds: u64) -> Result<(), String> {
     let fail = |e: std::io::Error| format!("{target}: {e}");
     let start = Instant::now();
@@ -46,6 +47,9 @@ pub fn connects(target: &str, seconds: u64) -> Result<(), String> {
     while start.elapsed() < Duration::from_secs(seconds) {
         let mut stream = TcpStream::connect(target).map_err(fail)?;
         stream.write_all(b"x").map_err(fail)?;
+        let mut end = [0u8; 1];
+        // The end of the stream, or a reset: either way the connection was made and used.
+        let _ = stream.read(&mut end);
         count += 1;
     }
     println!("{:.1}", f64::from(count) / start.elapsed().as_secs_f64());

@@ -4,7 +4,7 @@ mod harness;
 
 use gantry_engine::*;
 use gantry_model::container::{HostConfig, Mount, TmpfsOptions, Ulimit};
-use harness::{command, no_network, on_node, refused, sh};
+use harness::{command, no_network, on_node, refused, sh, until};
 use std::collections::BTreeMap;
 use std::io::Read;
 use tokio::io::AsyncReadExt;
@@ -78,6 +78,90 @@ fn a_volume_with_a_device_is_mounted_while_it_is_used() {
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "unmounted again");
         let bad = VolumeRequest { name: Some("../up".into()), ..VolumeRequest::default() };
         assert_eq!(refused(node.engine.volume_create(bad).await).0, ErrorKind::InvalidParameter);
+        node
+    });
+}
+
+fn bound(name: &str, folder: &std::path::Path, o: &str) -> VolumeRequest {
+    let options = [("type", "none"), ("o", o), ("device", folder.to_str().unwrap())];
+    VolumeRequest {
+        name: Some(name.into()),
+        options: options.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        ..VolumeRequest::default()
+    }
+}
+
+#[test]
+fn a_read_only_device_of_a_volume_stays_unchanged() {
+    on_node(|node| async move {
+        let folder = node.path().join("shared");
+        std::fs::create_dir(&folder).unwrap();
+        node.engine.volume_create(bound("fixed", &folder, "bind,ro,nosuid")).await.unwrap();
+        let host = with(|h| h.binds = vec!["fixed:/mnt".into()]);
+        let (code, _, err) = node.output(sh("echo x > /mnt/made"), host).await;
+        assert!(code != 0 && err.contains("Read-only"), "{err}");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+        node
+    });
+}
+
+#[test]
+fn what_a_volume_shows_of_the_host_is_not_deleted_with_it() {
+    on_node(|node| async move {
+        let folder = node.path().join("shared");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("precious"), "x").unwrap();
+        node.engine.volume_create(bound("kept", &folder, "bind")).await.unwrap();
+        let host = with(|h| h.binds = vec!["kept:/mnt".into()]);
+        let id = node.run("user", sh("while ! test -e /tmp/go; do sleep 0.02; done"), host).await;
+        let pid = node.engine.get(&id).unwrap().state.pid;
+        let mountpoint = node.engine.volume_get("kept").unwrap().mountpoint;
+        // The container ends while no engine runs: the next one does not know who has mounted the volume.
+        node.engine.close().await;
+        std::fs::write(format!("/proc/{pid}/root/tmp/go"), "").unwrap();
+        until("the container ends", || !std::path::Path::new(&format!("/proc/{pid}/root")).exists()).await;
+        let node = node.reopen().await;
+        assert_eq!(node.ended(&id).await.code, 0);
+        assert_eq!(std::fs::read_dir(&mountpoint).unwrap().count(), 0, "unmounted");
+        node.engine.remove(&id, RemoveOptions::default()).await.unwrap();
+        // As if the unmounting had failed.
+        rustix::mount::mount_bind(&folder, &mountpoint).unwrap();
+        node.engine.volume_remove("kept", false).await.unwrap();
+        let node = node.reopen().await;
+        assert!(folder.join("precious").exists());
+        node
+    });
+}
+
+#[test]
+fn a_folder_of_a_volume_is_never_the_hosts() {
+    on_node(|node| async move {
+        let outside = node.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        let whole = with(|h| h.binds = vec!["v:/v".into()]);
+        let script =
+            format!("mkdir -p /v/real && echo in > /v/real/file && ln -s {} /v/link", outside.display());
+        assert_eq!(node.output(sh(&script), whole).await.0, 0);
+        let part = |subpath: &str| {
+            let volume_options = Some(gantry_model::container::VolumeOptions {
+                subpath: subpath.into(),
+                ..Default::default()
+            });
+            let mount = Mount {
+                r#type: "volume".into(),
+                source: "v".into(),
+                target: "/p".into(),
+                volume_options,
+                ..Mount::default()
+            };
+            with(|h| h.mounts = vec![mount])
+        };
+        assert_eq!(node.output(sh("cat /p/file"), part("real")).await.1, "in\n");
+        assert_eq!(node.output(sh("cat /p"), part("real/file")).await.1, "in\n");
+        let id = node.create("linked", sh("true"), part("link")).await;
+        let reason = refused(node.engine.start(&id).await).1;
+        assert!(reason.contains("link"), "{reason}");
+        assert!(node.engine.archive_stat(&id, "/p/").await.is_err(), "nor by a copy");
         node
     });
 }

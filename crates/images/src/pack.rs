@@ -181,9 +181,9 @@ impl Packer<'_> {
     }
 
     fn file(&mut self, found: &Found, mut header: Header) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let mut file = match self.root.open_with(&found.path, flags, 0) {
-            Ok(fd) => File::from(fd),
+        // Regular, whatever has the name by now: a running container may change its files meanwhile.
+        let mut file = match self.root.open_regular(&found.path, Links::Keep) {
+            Ok(file) => file,
             Err(error) if vanished(error.kind()) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
