@@ -311,10 +311,13 @@ fn one(mount: &ContainerMount, source: &Path) -> oci::Mount {
                 ..oci::Mount::default()
             }
         }
-        Source::Bind { non_recursive: true, .. } => {
-            file(&mount.destination, source, &["bind", propagation, access])
+        _ => {
+            let alone = matches!(mount.source, Source::Bind { non_recursive: true, .. });
+            let bind = if alone { "bind" } else { "rbind" };
+            // Without a word about it what the host mounts read-only stays so.
+            let options = if mount.rw { &[bind, propagation][..] } else { &[bind, propagation, "ro"] };
+            file(&mount.destination, source, options)
         }
-        _ => file(&mount.destination, source, &["rbind", propagation, access]),
     }
 }
 

@@ -138,7 +138,7 @@ fn a_folder_of_a_volume_is_never_the_hosts() {
     on_node(|node| async move {
         let outside = node.path().join("outside");
         std::fs::create_dir(&outside).unwrap();
-        let whole = with(|h| h.binds = vec!["v:/v".into()]);
+        let whole = with(|h| h.binds = vec!["vol:/v".into()]);
         let script =
             format!("mkdir -p /v/real && echo in > /v/real/file && ln -s {} /v/link", outside.display());
         assert_eq!(node.output(sh(&script), whole).await.0, 0);
@@ -149,7 +149,7 @@ fn a_folder_of_a_volume_is_never_the_hosts() {
             });
             let mount = Mount {
                 r#type: "volume".into(),
-                source: "v".into(),
+                source: "vol".into(),
                 target: "/p".into(),
                 volume_options,
                 ..Mount::default()

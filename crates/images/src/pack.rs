@@ -5,14 +5,13 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gantry_linux::root::{self, Links, Root, RootError, list_dir};
-use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Stat};
 
 use crate::unpack::{OPAQUE, OVERLAY_OPAQUE, WHITEOUT, Whiteouts, is_overlay_whiteout};
 
