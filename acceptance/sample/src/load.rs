@@ -39,19 +39,17 @@ pub fn blast(target: &str, seconds: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Connects, sends a byte and waits for the end, one after the other, for some seconds; prints connections each second.
-pub fn connects(target: &str, seconds: u64) -> Result<(), String> {
+/// Connects, sends a byte and waits for the end, `count` times one after the other; prints connections each second.
+pub fn connects(target: &str, count: u64) -> Result<(), String> {
     let fail = |e: std::io::Error| format!("{target}: {e}");
     let start = Instant::now();
-    let mut count = 0u32;
-    while start.elapsed() < Duration::from_secs(seconds) {
+    for _ in 0..count {
         let mut stream = TcpStream::connect(target).map_err(fail)?;
         stream.write_all(b"x").map_err(fail)?;
         let mut end = [0u8; 1];
         // The end of the stream, or a reset: either way the connection was made and used.
         let _ = stream.read(&mut end);
-        count += 1;
     }
-    println!("{:.1}", f64::from(count) / start.elapsed().as_secs_f64());
+    println!("{:.1}", count as f64 / start.elapsed().as_secs_f64());
     Ok(())
 }

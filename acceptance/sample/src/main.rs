@@ -14,7 +14,7 @@ sample-server get URL [COUNT]           one line for each answer
 sample-server udp ADDRESS:PORT TEXT [COUNT]
 sample-server dns NAME [SERVER[:PORT]]  addresses, one a line
 sample-server ptr ADDRESS
-sample-server sink PORT | blast ADDRESS:PORT SECONDS | connects ADDRESS:PORT SECONDS
+sample-server sink PORT | blast ADDRESS:PORT SECONDS | connects ADDRESS:PORT COUNT
 sample-server exit CODE | sleep SECONDS | cat FILE | env | lines COUNT";
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         ["ptr", address] => dns::print_name(address, "127.0.0.11"),
         ["sink", port] => number(port).and_then(|p| load::sink(u16::try_from(p).unwrap_or(9000))),
         ["blast", target, seconds] => number(seconds).and_then(|s| load::blast(target, s)),
-        ["connects", target, seconds] => number(seconds).and_then(|s| load::connects(target, s)),
+        ["connects", target, count] => number(count).and_then(|n| load::connects(target, n)),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(1)),
         ["sleep", seconds] => number(seconds).map(|s| std::thread::sleep(std::time::Duration::from_secs(s))),
         ["cat", file] => {
