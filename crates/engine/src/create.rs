@@ -97,7 +97,7 @@ impl Engine {
         .await?;
         record.rootfs = Rootfs { lower: rootfs.lower, upper: rootfs.upper, work: rootfs.work };
         let folder = self.container_folder(&record.id);
-        std::fs::DirBuilder::new().mode(0o710).create(&folder).map_err(io("create folder", &folder))?;
+        std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(io("create folder", &folder))?;
         let (mut mounts, lower) = (std::mem::take(&mut record.mounts), record.rootfs.lower.clone());
         self.prepare_volumes(&mut mounts, &lower).await?;
         record.mounts = mounts;
@@ -254,7 +254,7 @@ impl Engine {
             return Ok(());
         }
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("gantry-files", &folder, "tmpfs", flags, Some(c"mode=0711,size=256m"))
+        mount("gantry-files", &folder, "tmpfs", flags, Some(c"mode=0700,size=256m"))
             .map_err(|error| io("mount memory on", &folder)(error.into()))
     }
 
@@ -281,7 +281,7 @@ impl Engine {
         }
         let folder = self.files_folder(id.as_str());
         self.keep_files_in_memory()?;
-        std::fs::DirBuilder::new().mode(0o711).create(&folder).map_err(io("create folder", &folder))?;
+        std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(io("create folder", &folder))?;
         let mut written = Vec::new();
         for (number, file) in files.into_iter().enumerate() {
             if !file.path.starts_with('/') {

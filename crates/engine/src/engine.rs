@@ -110,6 +110,9 @@ impl Engine {
         let own = RuntimeEntry { path: config.monitor.clone(), kind: RuntimeKind::Own };
         config.runtimes.entry(OWN_RUNTIME.to_owned()).or_insert(own);
         for folder in [
+            // Environments of containers are in the records, secrets in the run folder, and set-user-id programs in images:
+            // a user of the host must not get at any of them (CVE-2021-41091).
+            config.data_dir.clone(),
             config.data_dir.join("containers"),
             config.data_dir.join("volumes"),
             config.run_dir.join("c"),
@@ -485,8 +488,8 @@ pub(crate) fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o711)
+        .mode(0o700)
         .create(folder)
-        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711)))
+        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)))
         .map_err(io("create folder", folder))
 }

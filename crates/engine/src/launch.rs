@@ -316,7 +316,7 @@ impl Engine {
 
     /// The mounts with the host paths of their sources, made or mounted where needed, and the descriptors that some of
     /// these paths lead through.
-    fn mount_sources(&self, record: &Record) -> Result<(Vec<(ContainerMount, PathBuf)>, Vec<Arc<OwnedFd>>)> {
+    fn mount_sources(&self, record: &Record) -> Result<Sources> {
         let (mut all, mut held) = (Vec::new(), Vec::new());
         for mount in &record.mounts {
             let source = match &mount.source {
@@ -426,6 +426,9 @@ fn unexpected(container: &Container, report: &Report) -> Error {
         reason: format!("it reported {report:?} out of turn"),
     }
 }
+
+/// Mounts with the host paths of their sources, and descriptors that keep some of these paths valid.
+type Sources = (Vec<(ContainerMount, PathBuf)>, Vec<Arc<OwnedFd>>);
 
 /// Keeps the type of process documents next to the specification's.
 pub(crate) fn process_json(process: &oci::Process, id: &str) -> Result<Vec<u8>> {

@@ -7,6 +7,7 @@ use gantry_model::container::{HostConfig, Mount, TmpfsOptions, Ulimit};
 use harness::{command, no_network, on_node, refused, sh, until};
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use tokio::io::AsyncReadExt;
 
 fn with(change: impl FnOnce(&mut HostConfig)) -> HostConfig {
@@ -162,6 +163,21 @@ fn a_folder_of_a_volume_is_never_the_hosts() {
         let reason = refused(node.engine.start(&id).await).1;
         assert!(reason.contains("link"), "{reason}");
         assert!(node.engine.archive_stat(&id, "/p/").await.is_err(), "nor by a copy");
+        node
+    });
+}
+
+#[test]
+fn a_user_of_the_host_reaches_nothing_of_containers_and_images() {
+    on_node(|node| async move {
+        let mut config = sh("id -u; ls /");
+        config.user = "1000:1000".into();
+        // The folders' modes do not matter inside.
+        assert_eq!(node.output(config, no_network()).await.0, 0);
+        for name in ["data", "images", "run/c", "run/x", "run/f"] {
+            let mode = std::fs::metadata(node.path().join(name)).unwrap().mode();
+            assert_eq!(mode & 0o777, 0o700, "{name}");
+        }
         node
     });
 }

@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -121,6 +122,9 @@ impl Store {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(Error::io("create folder", &path))?;
         }
+        // A user of the host must not run the set-user-id programs of images, nor read their files (CVE-2021-41091).
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
+            .map_err(Error::io("change mode of", &dir))?;
         let guard = take_lock(&dir)?;
         let trash = Trash::open(dir.join("trash"))?;
         discard_all(&trash, &dir.join("tmp"))?;
@@ -387,7 +391,6 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 
 /// Mode 755 whatever the umask: it is what a container sees as the mode of its `/`.
 pub(crate) fn set_plain_mode(path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change mode of", path))
 }
 
