@@ -37,6 +37,23 @@ impl ControlService {
         }
         Ok(subject)
     }
+
+    /// As [`Self::admit`], and the caller still is a manager: the certificate of one that was demoted says so for months.
+    fn admit_manager<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let subject = self.admit(request)?;
+        let role = self.manager.store.read().node(&subject.node_id).map(|node| node.spec.role);
+        let member = self.manager.store.members().iter().any(|member| member.node_id == subject.node_id);
+        if is_manager(role, member) {
+            return Ok(());
+        }
+        let text = format!("Permission denied: node {} is not a manager any more", subject.node_id);
+        Err(status(Error::denied(text)))
+    }
+}
+
+/// Whether a node may ask as a manager: it shall be one, or still is in Raft although it shall not.
+fn is_manager(role: Option<NodeRole>, member: bool) -> bool {
+    role == Some(NodeRole::Manager) || member
 }
 
 #[tonic::async_trait]
@@ -44,7 +61,7 @@ impl Control for ControlService {
     type LogsStream = Pin<Box<dyn Stream<Item = Result<Payload, Status>> + Send>>;
 
     async fn execute(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
-        self.admit(&request)?;
+        self.admit_manager(&request)?;
         let write: Write = status::parse(&request.get_ref().data, "a forwarded request")?;
         let outcome = self.manager.execute(write).await.map_err(status)?;
         Ok(Response::new(Payload { data: status::json(&outcome, "the answer")? }))
@@ -92,12 +109,25 @@ impl Control for ControlService {
     }
 
     async fn logs(&self, request: Request<Payload>) -> Result<Response<Self::LogsStream>, Status> {
-        self.admit(&request)?;
+        self.admit_manager(&request)?;
         let wanted: LogRequest = status::parse(&request.get_ref().data, "a request for logs")?;
         let parts = self.manager.gather(wanted).ready_chunks(LOG_GROUP).map(|messages| {
             let data = status::json(&messages, "log messages")?;
             Ok(Payload { data })
         });
         Ok(Response::new(Box::pin(parts)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demoted_manager_is_none_once_it_is_out_of_raft() {
+        assert!(is_manager(Some(NodeRole::Manager), false), "promoted just now");
+        assert!(is_manager(Some(NodeRole::Worker), true), "demoted just now");
+        assert!(!is_manager(Some(NodeRole::Worker), false));
+        assert!(!is_manager(None, false));
     }
 }
