@@ -111,7 +111,8 @@ async fn listen(
 
 fn take(agent: &Agent, channel: &Channel, message: SessionMessage, period: &watch::Sender<Duration>) {
     if message.heartbeat_millis > 0 {
-        period.send_replace(Duration::from_millis(message.heartbeat_millis.max(50)));
+        let told = Duration::from_millis(message.heartbeat_millis.max(50));
+        period.send_if_modified(|period| std::mem::replace(period, told) != told);
     }
     let managers: Vec<RemoteManager> = message
         .managers
@@ -149,12 +150,9 @@ async fn beat(
     mut period: watch::Receiver<Duration>,
 ) -> Result<()> {
     let mut client = DispatcherClient::new(channel);
-    loop {
-        let now = *period.borrow_and_update();
-        tokio::select! {
-            () = tokio::time::sleep(now) => {}
-            changed = period.changed() => if changed.is_err() { return Ok(()) } else { continue },
-        }
+    let mut last = Instant::now();
+    while let Some(now) = due(last, &mut period).await {
+        last = Instant::now();
         let paths = serde_json::to_vec(&agent.shared.config.executor.path_trouble())
             .map_err(|e| Error::trouble("report the paths to other nodes", &e))?;
         let heartbeat = client.heartbeat(HeartbeatRequest { session_id: session.clone(), paths });
@@ -162,6 +160,19 @@ async fn beat(
             Ok(Ok(_)) => {}
             Ok(Err(status)) => return Err(error_of(&status).0),
             Err(_) => return Err(Error::unavailable("the leader does not answer heartbeats")),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a period has passed since the last heartbeat, however often the leader says how long it is; `None` when the
+/// session is over.
+async fn due(last: Instant, period: &mut watch::Receiver<Duration>) -> Option<Duration> {
+    loop {
+        let now = *period.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep_until((last + now).into()) => return Some(now),
+            changed = period.changed() => changed.ok()?,
         }
     }
 }
@@ -178,5 +189,30 @@ async fn report(agent: &Agent, channel: Channel, session: String) -> Result<()> 
             agent.shared.reports.give_back(reports);
             return Err(error_of(&status).0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A busy leader sends orders more often than the agent beats.
+    #[tokio::test]
+    async fn orders_do_not_put_heartbeats_off() {
+        let period = Duration::from_millis(50);
+        let (sender, mut receiver) = watch::channel(period);
+        let orders = async {
+            loop {
+                sender.send_replace(period);
+                tokio::time::sleep(period / 10).await;
+            }
+        };
+        let beaten = tokio::time::timeout(period * 20, due(Instant::now(), &mut receiver));
+        tokio::select! {
+            beaten = beaten => assert_eq!(beaten, Ok(Some(period))),
+            () = orders => {}
+        }
+        drop(sender);
+        assert_eq!(due(Instant::now() + period, &mut receiver).await, None, "the session is over");
     }
 }

@@ -24,6 +24,8 @@ pub struct Hub {
 #[derive(Default)]
 struct Inner {
     sessions: BTreeMap<NodeId, Session>,
+    /// The last heartbeat of each node, also of those whose session ended: a daemon that restarts has its grace.
+    heard: BTreeMap<NodeId, Instant>,
     readers: BTreeMap<String, Reader>,
     /// Index of the last change of a node's specification, as far as this leader made it; and since when it knows.
     specified: BTreeMap<NodeId, u64>,
@@ -32,7 +34,6 @@ struct Inner {
 
 struct Session {
     id: String,
-    heard: Instant,
     sender: SessionSender,
     end: CancellationToken,
 }
@@ -49,8 +50,10 @@ impl Hub {
 
     /// Takes up a session; an older one of the same node ends.
     pub fn open(&self, node: NodeId, id: String, sender: SessionSender, end: CancellationToken) {
-        let session = Session { id, heard: Instant::now(), sender, end };
-        if let Some(old) = self.lock().sessions.insert(node, session) {
+        let session = Session { id, sender, end };
+        let mut inner = self.lock();
+        inner.heard.insert(node.clone(), Instant::now());
+        if let Some(old) = inner.sessions.insert(node, session) {
             old.end.cancel();
         }
     }
@@ -65,9 +68,11 @@ impl Hub {
         }
     }
 
-    /// Ends the session of a node, whichever it is.
+    /// Ends the session of a node, whichever it is: the node is given up.
     pub fn dismiss(&self, node: &NodeId) {
-        if let Some(session) = self.lock().sessions.remove(node) {
+        let mut inner = self.lock();
+        inner.heard.remove(node);
+        if let Some(session) = inner.sessions.remove(node) {
             session.end.cancel();
         }
     }
@@ -78,6 +83,7 @@ impl Hub {
         for session in std::mem::take(&mut inner.sessions).into_values() {
             session.end.cancel();
         }
+        inner.heard.clear();
         inner.readers.clear();
         inner.specified.clear();
         inner.leads_from = None;
@@ -101,18 +107,17 @@ impl Hub {
 
     /// Notes a heartbeat; false if the session is not known here.
     pub fn heard(&self, node: &NodeId, id: &str) -> bool {
-        match self.lock().sessions.get_mut(node) {
-            Some(session) if session.id == id => {
-                session.heard = Instant::now();
-                true
-            }
-            _ => false,
+        let mut inner = self.lock();
+        let known = inner.sessions.get(node).is_some_and(|session| session.id == id);
+        if known {
+            inner.heard.insert(node.clone(), Instant::now());
         }
+        known
     }
 
-    /// When a node was last heard of, if it has a session.
+    /// When this leader last heard of a node.
     pub fn last_heard(&self, node: &NodeId) -> Option<Instant> {
-        self.lock().sessions.get(node).map(|session| session.heard)
+        self.lock().heard.get(node).copied()
     }
 
     /// Where messages for a node go.
@@ -137,5 +142,24 @@ impl Hub {
             .get(subscription)
             .filter(|reader| reader.node == *node)
             .map(|reader| reader.sender.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_keeps_its_grace_when_its_session_ends() {
+        let (hub, node) = (Hub::default(), NodeId::parse("n1").unwrap());
+        assert_eq!(hub.last_heard(&node), None);
+        hub.open(node.clone(), "s1".into(), mpsc::channel(1).0, CancellationToken::new());
+        let opened = hub.last_heard(&node).expect("opening a session is a sign of life");
+        assert!(hub.heard(&node, "s1") && !hub.heard(&node, "s2"));
+        hub.close(&node, "s1");
+        assert!(hub.last_heard(&node).is_some_and(|heard| heard >= opened));
+        assert!(!hub.heard(&node, "s1"));
+        hub.dismiss(&node);
+        assert_eq!(hub.last_heard(&node), None, "it was given up");
     }
 }
