@@ -1,6 +1,6 @@
 //! The claim on a data folder: one live daemon each, held by a file lock that the kernel drops when the daemon dies.
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -46,13 +46,13 @@ impl DataLock {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
             .map_err(|errno| io("open the lock file", &path)(errno.into()))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        match gantry_linux::file_lock::take(&file) {
+            Ok(true) => {}
+            Ok(false) => {
                 let holder = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
                 return Err(LockError::Taken { folder: folder.to_owned(), holder });
             }
-            Err(errno) => return Err(io("lock", &path)(errno.into())),
+            Err(error) => return Err(io("lock", &path)(error)),
         }
         let pid = format!("{}\n", std::process::id());
         std::fs::write(&path, pid).map_err(io("write the process id to", &path))?;

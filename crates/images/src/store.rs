@@ -21,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use gantry_model::digest::{Digest, ImageId};
-use rustix::fs::FlockOperation;
 
 use crate::catalog::{Catalog, Change, ImageRecord, LayerRecord, State};
 use crate::content::{ContentStore, random_name, sync_folder};
@@ -366,10 +365,10 @@ fn take_lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = options.map_err(Error::io("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked(dir.to_path_buf())),
-        Err(errno) => Err(Error::io("lock", &path)(errno.into())),
+    match gantry_linux::file_lock::take(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(Error::Locked(dir.to_path_buf())),
+        Err(error) => Err(Error::io("lock", &path)(error)),
     }
 }
 

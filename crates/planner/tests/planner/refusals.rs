@@ -69,7 +69,7 @@ fn bad_services_are_refused_in_dockers_words() {
     );
     assert_eq!(
         refused(&world, |spec| spec.task_template.placement.constraints = vec!["node.role".into()]),
-        "constraint expected one operator from ==, !="
+        "constraint 'node.role' expected one operator from ==, !="
     );
     assert_eq!(
         refused(&world, |spec| {
