@@ -2,6 +2,7 @@
 
 use crate::docker::{Answer, Docker};
 use crate::{image, request};
+pub use gantry_cli::error::whole;
 use gantry_cli::playground::{self, Node, Options, Playground};
 use gantry_linux::netns::NetNs;
 use std::cell::{Ref, RefCell};
@@ -231,10 +232,4 @@ fn answer(output: Output) -> Answer {
 pub fn gantry() -> PathBuf {
     std::env::var_os("GANTRY")
         .map_or_else(|| panic!("GANTRY is not set: run this with cargo xtask"), PathBuf::from)
-}
-
-/// An error with its causes.
-pub fn whole(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -192,6 +192,12 @@ pub fn start_status(error: Error) -> Error {
     error.with_status(status)
 }
 
+/// An error with its causes.
+pub fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

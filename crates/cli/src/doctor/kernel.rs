@@ -1,6 +1,7 @@
 //! Kernel features: namespaces, overlayfs, seccomp, pidfd, cgroups.
 
 use super::Finding;
+use crate::error::whole;
 use gantry_linux::cgroup::{Hierarchies, Layout};
 use gantry_linux::mount::Detached;
 use std::path::Path;
@@ -93,12 +94,6 @@ fn try_overlay(folder: &Path) -> std::result::Result<(), String> {
         std::fs::create_dir_all(path).map_err(|e| format!("make {}: {e}", path.display()))?;
     }
     Detached::overlay(&[lower], Some((&upper, &work)), false, false).map(drop).map_err(|e| whole(&e))
-}
-
-/// An error with its causes.
-pub fn whole(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn seccomp() -> Finding {

@@ -1,7 +1,7 @@
 //! Networking: what is made in a namespace that nobody else sees, and what is read of the host's settings.
 
 use super::Finding;
-use super::kernel::whole;
+use crate::error::whole;
 use gantry_linux::netlink::link::{Kind, NewLink, OuterFragments, Peer};
 use gantry_linux::netlink::{Error, Socket};
 use gantry_linux::netns::NetNs;

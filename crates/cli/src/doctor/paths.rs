@@ -13,7 +13,7 @@ pub struct Daemon {
 impl Daemon {
     /// Asks for what is needed.
     pub async fn ask(client: &Client) -> Self {
-        let info = client.get("/info").await.map_err(|e| super::kernel::whole(&e));
+        let info = client.get("/info").await.map_err(|e| crate::error::whole(&e));
         let nodes = client.get("/nodes").await.ok().and_then(|n| n.as_array().cloned());
         Self { info, nodes }
     }

@@ -2,6 +2,7 @@
 
 use super::{Error, Node, Playground};
 use crate::client::{Call, Client};
+use crate::error::whole;
 use crate::host::Host;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -95,17 +96,6 @@ fn daemon_error(node: &Node, why: String) -> Error {
 fn request(node: &Node, act: &'static str, call: impl Fn() -> Call + Send + Sync) -> Result<Value, Error> {
     let outcome = block_on(async { Client::new(Host::Unix(node.socket.clone())).json(call()).await });
     outcome.map_err(|error| Error::Request { act, node: node.hostname.clone(), why: whole(&error) })
-}
-
-/// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// Runs a future on a runtime of its own, also when the caller is already inside one.
