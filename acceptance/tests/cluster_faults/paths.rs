@@ -19,26 +19,40 @@ pub const CASES: &[Case<Nodes>] = &[
 /// Ten seconds to name it, and what a busy machine needs to answer the questions.
 const NAMED: Duration = Duration::from_secs(12);
 
+/// Every place where an operator would look names both nodes and the cause: each node's own status, the table of
+/// nodes, `gantry doctor` and the log of either end. The two ends notice and report on their own, so each place is awaited.
 fn named(nodes: &Nodes, cause: &str) {
     let (one, two) = (nodes.hostname(1), nodes.hostname(2));
     // `docker node inspect --pretty` writes messages in small letters.
     let cause = cause.to_ascii_lowercase();
-    let says = |text: &str| {
-        let text = text.to_ascii_lowercase();
-        text.contains(&one) && text.contains(&two) && text.contains(&cause)
+    let says = |place: &str, look: &dyn Fn() -> String| {
+        wait::until(&format!("{place} names {one}, {two} and {cause}"), NAMED, || {
+            let text = look();
+            let small = text.to_ascii_lowercase();
+            wait::that(small.contains(&one) && small.contains(&two) && small.contains(&cause), text)
+        });
     };
-    wait::until("node inspect names the path", NAMED, || {
-        let seen = [&one, &two].map(|n| nodes.docker(3).ok(&format!("node inspect {n}"))).concat();
-        wait::that(says(&seen), seen)
+    for node in [&one, &two] {
+        says("node inspect", &|| nodes.docker(3).ok(&format!("node inspect {node}")));
+        says("node inspect --pretty", &|| nodes.docker(3).ok(&format!("node inspect --pretty {node}")));
+    }
+    says("gantry node ls", &|| {
+        let listed = nodes.gantry(3, &["node", "ls"]);
+        listed.out + &listed.err
     });
-    let listed = nodes.gantry(3, &["node", "ls"]);
-    assert!(says(&format!("{}{}", listed.out, listed.err)), "{} {}", listed.out, listed.err);
-    let pretty = nodes.docker(3).ok(&format!("node inspect --pretty {one}"));
-    assert!(says(&pretty), "{pretty}");
-    let doctor = nodes.gantry(1, &["doctor"]);
-    assert!(says(&doctor.out), "{}", doctor.out);
-    let log = nodes.daemon_log(1) + &nodes.daemon_log(2);
-    assert!(says(&log), "no line of the daemons' logs names {one}, {two} and {cause}");
+    says("gantry doctor", &|| nodes.gantry(1, &["doctor"]).out);
+    says("the daemons' log", &|| nodes.daemon_log(1) + &nodes.daemon_log(2));
+}
+
+/// Puts the path between nodes 1 and 2 right again, also when the case fails, so that the next one starts clean.
+struct Heal<'a>(&'a Nodes);
+
+impl Drop for Heal<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.0.playground().heal(1, 2) {
+            eprintln!("  heal the path between nodes 1 and 2: {e}");
+        }
+    }
 }
 
 fn healed(nodes: &Nodes) {
@@ -51,16 +65,18 @@ fn healed(nodes: &Nodes) {
 }
 
 fn a_blocked_vxlan_port_is_named(nodes: &Nodes) {
+    let heal = Heal(nodes);
     nodes.playground().block_udp(1, 2, 4789).unwrap_or_else(|e| panic!("{e}"));
     named(nodes, "4789");
-    nodes.playground().heal(1, 2).unwrap_or_else(|e| panic!("{e}"));
+    drop(heal);
     healed(nodes);
 }
 
 fn an_underlay_mtu_that_is_too_small_is_named(nodes: &Nodes) {
+    let heal = Heal(nodes);
     nodes.playground().shrink_path(1, 2).unwrap_or_else(|e| panic!("{e}"));
     named(nodes, "MTU");
-    nodes.playground().heal(1, 2).unwrap_or_else(|e| panic!("{e}"));
+    drop(heal);
     healed(nodes);
 }
 
