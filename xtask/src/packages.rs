@@ -16,6 +16,10 @@ pub const FOR_TESTS: &[Package] = &[
     Package { name: "iproute2", shown_by: &["/usr/bin/ip", "/bin/ip", "/usr/sbin/ip", "/sbin/ip"] },
     Package { name: "nftables", shown_by: &["/usr/sbin/nft"] },
     Package { name: "docker.io", shown_by: &["/usr/local/bin/docker", "/usr/bin/docker"] },
+    Package {
+        name: "python3-seccomp",
+        shown_by: &["/usr/lib/python3/dist-packages/seccomp.cpython-311-x86_64-linux-gnu.so"],
+    },
 ];
 
 /// For `cargo xtask bench`.

@@ -4,6 +4,7 @@
 //! instructions for a call where a linear filter has hundreds, and the kernel, which walks the filter once for every
 //! number to build its bitmap of allowed calls, loads it in a twentieth of the time.
 
+mod multiplexed;
 mod program;
 mod table;
 
@@ -14,7 +15,7 @@ use std::{
 };
 
 pub use program::{CallData, Program};
-use program::{Fragment, decide};
+use program::{Fragment, Width, decide};
 
 /// What a filter does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +86,19 @@ impl Architecture {
         })
     }
 
+    /// The names of all calls that some architecture has.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        table::TABLE.iter().map(|row| row.0)
+    }
+
+    /// How much of an argument is compared: what 32 bit programs pass has no more, and a profile's `-1` means theirs.
+    fn width(self) -> Width {
+        match self {
+            Architecture::X86 | Architecture::X32 => Width::Low,
+            Architecture::X86_64 | Architecture::Aarch64 => Width::Both,
+        }
+    }
+
     /// AUDIT_ARCH_* of linux/audit.h.
     fn audit(self) -> u32 {
         match self {
@@ -123,7 +137,7 @@ pub enum Comparison {
     GreaterOrEqual,
     /// `argument > value`.
     Greater,
-    /// `argument & mask == value`.
+    /// `argument & mask == value & mask`.
     MaskedEqual(u64),
 }
 
@@ -156,7 +170,8 @@ pub struct Policy {
     pub default: Action,
     /// Covered architectures; a call of another one kills the process.
     pub architectures: Vec<Architecture>,
-    /// Rules; for one call those with conditions come first, in order, then the first without.
+    /// Rules. For one call the first rule without conditions decides alone; when there is none, the first whose
+    /// conditions hold. libseccomp reads them so.
     pub rules: Vec<Rule>,
 }
 
@@ -178,9 +193,28 @@ pub enum CompileError {
 
 /// What is decided for one number: conditional answers in order, then the last word.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Decision<'a> {
-    conditional: Vec<(&'a [Condition], Action)>,
+struct Decision {
+    conditional: Vec<(Vec<Condition>, Action)>,
     otherwise: Action,
+    /// A rule without conditions has been met.
+    closed: bool,
+}
+
+impl Decision {
+    fn plain(action: Action) -> Decision {
+        Decision { conditional: Vec::new(), otherwise: action, closed: false }
+    }
+
+    fn add(&mut self, conditions: Vec<Condition>, action: Action) {
+        if self.closed {
+            return;
+        }
+        if conditions.is_empty() {
+            *self = Decision { closed: true, ..Decision::plain(action) };
+        } else {
+            self.conditional.push((conditions, action));
+        }
+    }
 }
 
 const ENOSYS: u16 = libc::ENOSYS as u16;
@@ -220,20 +254,19 @@ impl Policy {
                 || (self.architectures.is_empty() && architecture == Architecture::NATIVE)
         };
         let mut section = Fragment::load_number();
+        let killed = || Fragment::answer(Action::KillProcess);
         let tree = |architecture: Architecture| {
-            if covered(architecture) {
-                self.tree(architecture)
-            } else {
-                Fragment::answer(Action::KillProcess)
-            }
+            if covered(architecture) { self.tree(architecture) } else { killed() }
         };
         match audit {
             code if code == Architecture::X86_64.audit() => {
-                section.append(Fragment::branch(
-                    X32_BIT,
-                    tree(Architecture::X86_64),
-                    tree(Architecture::X32),
-                ));
+                let x32 = if covered(Architecture::X32) {
+                    self.tree(Architecture::X32)
+                } else {
+                    // -1 is how a tracer skips a call (ptrace(2)); it is no call of x32.
+                    Fragment::branch(u32::MAX, killed(), Fragment::answer(self.default))
+                };
+                section.append(Fragment::branch(X32_BIT, tree(Architecture::X86_64), x32));
             }
             code if code == Architecture::X86.audit() => section.append(tree(Architecture::X86)),
             _ => section.append(tree(Architecture::Aarch64)),
@@ -242,34 +275,40 @@ impl Policy {
     }
 
     fn tree(&self, architecture: Architecture) -> Fragment {
-        let mut decisions: BTreeMap<u32, Decision<'_>> = BTreeMap::new();
-        for rule in &self.rules {
-            for number in rule.names.iter().filter_map(|name| architecture.number(name)) {
-                let decision = decisions
-                    .entry(number)
-                    .or_insert_with(|| Decision { conditional: Vec::new(), otherwise: self.default });
-                if !rule.conditions.is_empty() {
-                    decision.conditional.push((&rule.conditions, rule.action));
-                } else if decision.otherwise == self.default {
-                    decision.otherwise = rule.action;
+        let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
+        let width = architecture.width();
+        let mut add = |number: u32, mut conditions: Vec<Condition>, action: Action| {
+            conditions.retain(|condition| !width.ignores(condition));
+            let decision = decisions.entry(number).or_insert_with(|| Decision::plain(self.default));
+            decision.add(conditions, action);
+        };
+        // A rule that says the same as the default changes nothing; it counts only as naming its calls.
+        for rule in self.rules.iter().filter(|rule| rule.action != self.default) {
+            for name in &rule.names {
+                if let Some(number) = architecture.number(name) {
+                    add(number, rule.conditions.clone(), rule.action);
+                }
+                if let Some((number, conditions)) =
+                    multiplexed::second_way(architecture, name, &rule.conditions)
+                {
+                    add(number, conditions, rule.action);
                 }
             }
         }
-        for decision in decisions.values_mut() {
-            let otherwise = decision.otherwise;
-            // Conditional answers that change nothing cost instructions only.
-            if decision.conditional.iter().all(|(_, action)| *action == otherwise) {
-                decision.conditional.clear();
-            }
-        }
-        decide(&self.ranges(&decisions))
+        decide(&self.ranges(architecture, &decisions), width)
     }
 
     /// First numbers of ranges and what is decided from there on; the first range begins at 0.
-    fn ranges<'a>(&self, decisions: &BTreeMap<u32, Decision<'a>>) -> Vec<(u32, Decision<'a>)> {
-        let plain = |action: Action| Decision { conditional: Vec::new(), otherwise: action };
-        let mut ranges: Vec<(u32, Decision<'a>)> = vec![(0, plain(self.default))];
-        let mut push = |start: u32, decision: Decision<'a>| {
+    fn ranges(
+        &self,
+        architecture: Architecture,
+        decisions: &BTreeMap<u32, Decision>,
+    ) -> Vec<(u32, Decision)> {
+        let plain = Decision::plain;
+        let mut ranges: Vec<(u32, Decision)> = vec![(0, plain(self.default))];
+        let mut push = |start: u32, mut decision: Decision| {
+            // From here on only what is answered counts: equal neighbours become one range.
+            decision.closed = false;
             if ranges.last().is_some_and(|last| last.0 == start) {
                 ranges.pop();
             }
@@ -285,7 +324,8 @@ impl Policy {
         }
         // A call newer than everything that the policy names must look as if the kernel did not have it: C libraries
         // then fall back to an older call, which they do not after EPERM. runc does the same.
-        if let Some(last) = decisions.keys().next_back()
+        let named = self.rules.iter().flat_map(|rule| &rule.names);
+        if let Some(last) = named.filter_map(|name| architecture.number(name)).max()
             && !matches!(self.default, Action::Allow | Action::Log | Action::Trace(_) | Action::Notify)
         {
             push(last + 1, plain(Action::Errno(ENOSYS)));

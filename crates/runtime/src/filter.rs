@@ -50,10 +50,7 @@ fn policy(seccomp: &Seccomp) -> Result<Policy> {
     architectures.dedup();
     let mut rules = Vec::new();
     for rule in &seccomp.syscalls {
-        let answer = action(rule.action, rule.errno_ret);
-        if answer != default {
-            push_rules(&mut rules, rule, answer)?;
-        }
+        push_rules(&mut rules, rule, action(rule.action, rule.errno_ret))?;
     }
     Ok(Policy { default, architectures, rules })
 }

@@ -167,19 +167,39 @@ impl Fragment {
     }
 }
 
-/// Binary search over ranges.
-pub(super) fn decide(ranges: &[(u32, Decision<'_>)]) -> Fragment {
-    if let [(_, decision)] = ranges {
-        return leaf(decision);
-    }
-    let (below, from) = ranges.split_at(ranges.len() / 2);
-    Fragment::branch(from[0].0, decide(below), decide(from))
+/// Which words of an argument are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// The low one.
+    Low,
+    /// All 64 bits.
+    Both,
 }
 
-fn leaf(decision: &Decision<'_>) -> Fragment {
+impl Width {
+    /// Whether a condition looks at no bit, and is as good as none.
+    pub(super) fn ignores(self, condition: &Condition) -> bool {
+        match (self, condition.comparison) {
+            (Width::Low, Comparison::MaskedEqual(mask)) => low(mask) == 0,
+            (Width::Both, Comparison::MaskedEqual(mask)) => mask == 0,
+            _ => false,
+        }
+    }
+}
+
+/// Binary search over ranges.
+pub(super) fn decide(ranges: &[(u32, Decision)], width: Width) -> Fragment {
+    if let [(_, decision)] = ranges {
+        return leaf(decision, width);
+    }
+    let (below, from) = ranges.split_at(ranges.len() / 2);
+    Fragment::branch(from[0].0, decide(below, width), decide(from, width))
+}
+
+fn leaf(decision: &Decision, width: Width) -> Fragment {
     let mut code = Vec::new();
     for (conditions, action) in &decision.conditional {
-        code.extend(conditional(conditions, *action));
+        code.extend(conditional(conditions, *action, width));
     }
     code.push(plain(op::RETURN, decision.otherwise.code()));
     Fragment(code)
@@ -197,8 +217,12 @@ enum Goal {
 }
 
 /// Conditions that must all hold for the answer; otherwise it falls out at the end.
-fn conditional(conditions: &[Condition], action: Action) -> Vec<Instruction> {
-    let pieces: Vec<Vec<(Instruction, Goal, Goal)>> = conditions.iter().map(condition).collect();
+fn conditional(conditions: &[Condition], action: Action, width: Width) -> Vec<Instruction> {
+    let piece = match width {
+        Width::Low => low_condition,
+        Width::Both => condition,
+    };
+    let pieces: Vec<Vec<(Instruction, Goal, Goal)>> = conditions.iter().map(piece).collect();
     let total = pieces.iter().map(Vec::len).sum::<usize>() + 1;
     let mut code = Vec::with_capacity(total);
     for piece in pieces {
@@ -224,7 +248,12 @@ fn conditional(conditions: &[Condition], action: Action) -> Vec<Instruction> {
 fn condition(condition: &Condition) -> Vec<(Instruction, Goal, Goal)> {
     use Goal::{Fails, Holds, Next};
     let offset = OFFSET_ARGUMENTS + 8 * u32::from(condition.argument);
-    let (value_high, value_low) = (high(condition.value), low(condition.value));
+    // Bits outside the mask are not compared, neither of the argument nor of the value.
+    let value = match condition.comparison {
+        Comparison::MaskedEqual(mask) => condition.value & mask,
+        _ => condition.value,
+    };
+    let (value_high, value_low) = (high(value), low(value));
     // The architectures of the table are little-endian: the low word lies first.
     let load_high = (plain(op::LOAD, offset + 4), Next, Next);
     let load_low = (plain(op::LOAD, offset), Next, Next);
@@ -276,4 +305,24 @@ fn condition(condition: &Condition) -> Vec<(Instruction, Goal, Goal)> {
             ),
         ],
     }
+}
+
+/// A comparison of the low word alone.
+fn low_condition(condition: &Condition) -> Vec<(Instruction, Goal, Goal)> {
+    use Goal::{Fails, Next};
+    let load = (plain(op::LOAD, OFFSET_ARGUMENTS + 8 * u32::from(condition.argument)), Next, Next);
+    let value = low(condition.value);
+    let (code, yes, no) = match condition.comparison {
+        Comparison::MaskedEqual(mask) => {
+            let and = (plain(op::AND, low(mask)), Next, Next);
+            return vec![load, and, (plain(op::JEQ, value & low(mask)), Next, Fails)];
+        }
+        Comparison::Equal => (op::JEQ, Next, Fails),
+        Comparison::NotEqual => (op::JEQ, Fails, Next),
+        Comparison::Greater => (op::JGT, Next, Fails),
+        Comparison::GreaterOrEqual => (op::JGE, Next, Fails),
+        Comparison::Less => (op::JGE, Fails, Next),
+        Comparison::LessOrEqual => (op::JGT, Fails, Next),
+    };
+    vec![load, (plain(code, value), yes, no)]
 }

@@ -206,7 +206,7 @@ pub(super) const TABLE: &[Row] = &[
     ("lstat", [6, 107, 6, -1]),
     ("lstat64", [-1, 196, -1, -1]),
     ("madvise", [28, 219, 28, 233]),
-    ("map_shadow_stack", [453, 453, 453, 453]),
+    ("map_shadow_stack", [453, 453, -1, 453]),
     ("mbind", [237, 274, 237, 235]),
     ("membarrier", [324, 375, 324, 283]),
     ("memfd_create", [319, 356, 319, 279]),
