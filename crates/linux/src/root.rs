@@ -6,17 +6,22 @@
 //! Operations that change a name (create, remove, link …) resolve the parent that way and then act on one plain
 //! component relative to its descriptor, never following a link in the last component.
 
+mod attributes;
+mod removal;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+
+use attributes::proc_path;
+pub use attributes::{FileTime, Owner, get_xattr, list_xattrs, set_mode, set_owner, set_times, set_xattr};
+pub use removal::remove_tree_at;
 
 /// An operation beneath a root that failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,24 +85,6 @@ pub enum Links {
     Follow,
     /// The link itself is meant, as with lstat(2).
     Keep,
-}
-
-/// Owner to set; `None` leaves the respective half as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Owner {
-    /// User id.
-    pub uid: Option<u32>,
-    /// Group id.
-    pub gid: Option<u32>,
-}
-
-/// A time of a file: seconds since the epoch (may be negative) and nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileTime {
-    /// Seconds since 1970-01-01T00:00:00Z.
-    pub seconds: i64,
-    /// Nanoseconds within the second, 0 to 999 999 999.
-    pub nanoseconds: u32,
 }
 
 /// A directory that is the root of all paths given to it; see the module text.
@@ -445,293 +432,5 @@ pub fn list_dir(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Removes the object `name` in `dir`, a whole tree if it is a directory. Nothing there is fine; links are removed, not
-/// followed; directories without permissions are made accessible first (matters without CAP_DAC_OVERRIDE only).
-pub fn remove_tree_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // Linux says EISDIR for a directory; POSIX allows EPERM.
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    empty_tree(dir, name)?;
-    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// How many directories deep the removal descends before it moves the rest up; bounds stack and descriptors.
-const REMOVE_DEPTH: usize = 128;
-
-/// Empties the directory `name` in `dir`.
-fn empty_tree(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let top = open_to_empty(dir, name)?;
-    let mut moved = 0;
-    // Once is enough unless subtrees were moved up to here.
-    while !list_dir(top.as_fd())?.is_empty() {
-        empty_directory(top.as_fd(), top.as_fd(), 0, &mut moved)?;
-    }
-    Ok(())
-}
-
-/// Opens a directory whose content will be removed. What is mounted there belongs to somebody else and is not entered,
-/// also when it is a bind mount of the same file system, which no device number would tell.
-fn open_to_empty(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
-    loop {
-        match rustix::fs::openat2(dir, name, DIRECTORY_ITSELF, Mode::empty(), resolve) {
-            // As the removal of the mount point itself would answer.
-            Err(Errno::XDEV) => return Err(Errno::BUSY.into()),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            other => return Ok(other?),
-        }
-    }
-}
-
-const DIRECTORY_ITSELF: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-fn empty_directory(
-    dir: BorrowedFd<'_>,
-    top: BorrowedFd<'_>,
-    depth: usize,
-    moved: &mut u64,
-) -> io::Result<()> {
-    for name in list_dir(dir)? {
-        match rustix::fs::unlinkat(dir, &name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => continue,
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        if depth == REMOVE_DEPTH {
-            move_up(dir, &name, top, moved)?;
-            continue;
-        }
-        let child = open_to_empty(dir, &name)?;
-        empty_directory(child.as_fd(), top, depth + 1, moved)?;
-        drop(child);
-        rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR)?;
-    }
-    Ok(())
-}
-
-/// Moves a directory that lies too deep right below the top, where a later pass finds it.
-fn move_up(dir: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<()> {
-    loop {
-        *moved += 1;
-        let target = format!(".deep-{moved}");
-        match rustix::fs::renameat(dir, name, top, &target) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
-/// The path by which calls that know no descriptors reach an `O_PATH` descriptor. The kernel jumps to the very object,
-/// also when it is a symbolic link, and follows no further.
-fn proc_path(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
-}
-
-/// The names of the extended attributes of the object behind `fd`, which may be an `O_PATH` descriptor.
-pub fn list_xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
-    let path = proc_path(fd);
-    loop {
-        let size = match rustix::fs::listxattr_query(&path) {
-            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut list = vec![0u8; size];
-        match rustix::fs::listxattr(&path, &mut list[..]) {
-            // It grew between the two calls.
-            Err(Errno::RANGE) => {}
-            Err(errno) => return Err(errno.into()),
-            Ok(length) => {
-                let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-                return Ok(names.map(|name| OsStr::from_bytes(name).to_os_string()).collect());
-            }
-        }
-    }
-}
-
-/// The value of an extended attribute of the object behind `fd`, which may be an `O_PATH` descriptor.
-pub fn get_xattr(fd: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
-    let path = proc_path(fd);
-    loop {
-        let size = match rustix::fs::getxattr_query(&path, name) {
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
-            other => other?,
-        };
-        let mut value = vec![0u8; size];
-        match rustix::fs::getxattr(&path, name, &mut value[..]) {
-            Err(Errno::RANGE) => {}
-            Err(Errno::NODATA) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-            Ok(length) => {
-                value.truncate(length);
-                return Ok(Some(value));
-            }
-        }
-    }
-}
-
-/// Sets an extended attribute of the object behind `fd`, which may be an `O_PATH` descriptor.
-pub fn set_xattr(fd: BorrowedFd<'_>, name: &OsStr, value: &[u8]) -> io::Result<()> {
-    Ok(rustix::fs::setxattr(proc_path(fd), name, value, XattrFlags::empty())?)
-}
-
-/// Sets owner and group of the object behind `fd`, which may be an `O_PATH` descriptor of a link.
-pub fn set_owner(fd: BorrowedFd<'_>, owner: Owner) -> io::Result<()> {
-    let (uid, gid) = (owner.uid.map(Uid::from_raw), owner.gid.map(Gid::from_raw));
-    Ok(rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)?)
-}
-
-/// Sets the permission bits of the object behind `fd`, which may be an `O_PATH` descriptor.
-pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-    Ok(rustix::fs::chmod(proc_path(fd), Mode::from_raw_mode(mode))?)
-}
-
-/// Sets the times of access and of modification of the object behind `fd`, which may be an `O_PATH` descriptor.
-pub fn set_times(fd: BorrowedFd<'_>, accessed: FileTime, modified: FileTime) -> io::Result<()> {
-    let spec = |time: FileTime| Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanoseconds) };
-    let times = Timestamps { last_access: spec(accessed), last_modification: spec(modified) };
-    Ok(rustix::fs::utimensat(fd, "", &times, AtFlags::EMPTY_PATH)?)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write};
-
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let path = std::env::temp_dir().join(format!("gty-{}-root-{name}", std::process::id()));
-            std::fs::create_dir_all(path.join("inside")).expect("scratch folder");
-            Scratch(path)
-        }
-
-        fn root(&self) -> Root {
-            Root::open(self.0.join("inside")).expect("root")
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    #[test]
-    fn absolute_links_and_dot_dot_stay_beneath_the_root() {
-        let scratch = Scratch::new("links");
-        let root = scratch.root();
-        std::fs::write(scratch.0.join("secret"), "outside").expect("write");
-        root.symlink("/etc", "etc").expect("symlink");
-        root.symlink("../../../secret", "up").expect("symlink");
-        root.mkdir_all("etc", 0o755).expect_err("the link dangles inside the root");
-        root.mkdir("real", 0o755).expect("mkdir");
-        assert_eq!(root.open_file("up").expect_err("no such file inside").kind(), io::ErrorKind::NotFound);
-        assert_eq!(root.open_file("../secret").expect_err("clamped").kind(), io::ErrorKind::NotFound);
-        root.create_new("../../real/file", 0o600).expect("created inside").write_all(b"x").expect("write");
-        assert!(scratch.0.join("inside/real/file").exists());
-        assert!(!scratch.0.join("real").exists());
-    }
-
-    #[test]
-    fn names_that_are_no_names_are_refused() {
-        let scratch = Scratch::new("names");
-        let root = scratch.root();
-        for path in ["", "/", ".", "..", "a/.."] {
-            assert!(matches!(root.mkdir(path, 0o755), Err(RootError::NoName { .. })), "{path:?}");
-        }
-    }
-
-    #[test]
-    fn create_follows_links_inside_and_refuses_fifos() {
-        let scratch = Scratch::new("create");
-        let root = scratch.root();
-        root.mkdir_all("a/b", 0o755).expect("mkdir_all");
-        root.symlink("/a/b/file", "link").expect("symlink");
-        root.create("link", 0o644).expect("create").write_all(b"hello").expect("write");
-        let mut text = String::new();
-        root.open_file("a/b/file").expect("open").read_to_string(&mut text).expect("read");
-        assert_eq!(text, "hello");
-        root.mknod("fifo", FileType::Fifo, 0o600, 0).expect("mkfifo");
-        assert_eq!(root.create("fifo", 0o600).expect_err("a fifo").kind(), io::ErrorKind::AlreadyExists);
-    }
-
-    #[test]
-    fn deep_and_wide_trees_are_removed_without_following_links() {
-        let scratch = Scratch::new("remove");
-        let root = scratch.root();
-        std::fs::create_dir(scratch.0.join("keep")).expect("mkdir");
-        std::fs::write(scratch.0.join("keep/file"), "x").expect("write");
-        let mut dir = root.mkdir_all("tree", 0o755).expect("mkdir");
-        rustix::fs::symlinkat(scratch.0.join("keep"), &dir, "link").expect("symlink");
-        for _ in 0..600 {
-            rustix::fs::mkdirat(&dir, "d", Mode::from_raw_mode(0o755)).expect("mkdir");
-            dir = rustix::fs::openat(&dir, "d", DIRECTORY_ITSELF, Mode::empty()).expect("open");
-        }
-        root.remove_all("tree").expect("remove_all");
-        root.remove_all("tree").expect("nothing there is fine");
-        assert!(!root.exists("tree"));
-        assert!(scratch.0.join("keep/file").exists());
-    }
-
-    #[test]
-    fn only_regular_files_are_opened() {
-        let scratch = Scratch::new("regular");
-        let root = scratch.root();
-        root.mknod("fifo", FileType::Fifo, 0o600, 0).expect("mkfifo");
-        root.symlink("fifo", "link").expect("symlink");
-        root.mkdir("folder", 0o755).expect("mkdir");
-        for path in ["fifo", "link", "folder"] {
-            assert_eq!(root.open_file(path).expect_err(path).kind(), io::ErrorKind::InvalidInput);
-        }
-    }
-
-    /// Needs root: mounts in a mount namespace of its own.
-    #[test]
-    fn what_is_mounted_in_a_removed_tree_stays() {
-        let scratch = Scratch::new("mounted");
-        let (mine, theirs) = (scratch.0.join("inside/tree/deep/mine"), scratch.0.join("theirs"));
-        std::fs::create_dir_all(&mine).expect("mkdir");
-        std::fs::create_dir(&theirs).expect("mkdir");
-        std::fs::write(theirs.join("file"), "x").expect("write");
-        let outcome = std::thread::scope(|scope| {
-            let removed = scope.spawn(|| {
-                crate::namespace::unshare(crate::namespace::Namespaces::MOUNT).expect("needs root");
-                let flags =
-                    rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-                rustix::mount::mount_change("/", flags).expect("private mounts");
-                rustix::mount::mount_bind(&theirs, &mine).expect("bind mount");
-                scratch.root().remove_all("tree").expect_err("something is mounted").kind()
-            });
-            removed.join().expect("thread")
-        });
-        assert_eq!(outcome, io::ErrorKind::ResourceBusy);
-        assert!(theirs.join("file").exists());
-    }
-
-    #[test]
-    fn attributes_are_set_on_the_link_itself() {
-        let scratch = Scratch::new("attributes");
-        let root = scratch.root();
-        root.symlink("nowhere", "link").expect("symlink");
-        let time = FileTime { seconds: 1_000_000_000, nanoseconds: 5 };
-        root.set_times("link", Links::Keep, (time, time)).expect("set times");
-        let stat = root.stat("link", Links::Keep).expect("stat");
-        assert_eq!(stat.st_mtime, 1_000_000_000);
-        assert_eq!(root.readlink("link").expect("readlink"), Path::new("nowhere"));
-        root.create_new("file", 0o600).expect("create");
-        let name = OsStr::new("user.gantry");
-        assert_eq!(root.get_xattr("file", Links::Keep, name).expect("get"), None);
-        root.set_xattr("file", Links::Keep, name, b"value").expect("set");
-        assert_eq!(root.get_xattr("file", Links::Keep, name).expect("get").as_deref(), Some(&b"value"[..]));
-        assert!(root.list_xattrs("file", Links::Keep).expect("list").contains(&name.to_os_string()));
-    }
-}
+mod tests;
