@@ -11,8 +11,9 @@ use std::{
 };
 
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
+    move_mount, open_tree,
 };
 
 /// A mount operation that failed.
@@ -204,6 +205,24 @@ pub fn set_attributes(fd: BorrowedFd<'_>, depth: Depth, attributes: Attributes) 
     mount_setattr(fd, depth, attributes, None)
 }
 
+/// Changes the parameters of the file system instance behind a descriptor, as `mount -o remount` does; `name` is for
+/// messages.
+pub fn reconfigure(
+    place: BorrowedFd<'_>,
+    name: &str,
+    parameters: &[Parameter<'_>],
+) -> Result<(), MountError> {
+    let create = |context: Option<&OwnedFd>, error: rustix::io::Errno| MountError::Create {
+        kind: name.to_owned(),
+        detail: context.map(kernel_messages).unwrap_or_default(),
+        source: error.into(),
+    };
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = fspick(place, "", flags).map_err(|error| create(None, error))?;
+    set_parameters(&context, name, parameters.iter().copied())?;
+    fsconfig_reconfigure(&context).map_err(|error| create(Some(&context), error))
+}
+
 /// A mount that is attached nowhere; it goes when the descriptor is closed.
 #[derive(Debug)]
 pub struct Detached {
@@ -246,17 +265,7 @@ impl Detached {
         };
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| create(None, error))?;
         let all = source.map(|source| Parameter::Value("source", source)).into_iter();
-        for parameter in all.chain(parameters.iter().copied()) {
-            set_parameter(&context, parameter).map_err(|error| MountError::Option {
-                kind: kind.to_owned(),
-                option: match parameter {
-                    Parameter::Flag(word) => word.to_owned(),
-                    Parameter::Value(key, value) => format!("{key}={value}"),
-                },
-                detail: kernel_messages(&context),
-                source: error.into(),
-            })?;
-        }
+        set_parameters(&context, kind, all.chain(parameters.iter().copied()))?;
         fsconfig_create(&context).map_err(|error| create(Some(&context), error))?;
         // All bits that fsmount takes are in the low byte, which rustix knows; others are set afterwards.
         let low = MountAttrFlags::from_bits_retain(u32::try_from(attributes & 0xff).unwrap_or(0));
@@ -335,6 +344,25 @@ fn clone_flags(depth: Depth) -> OpenTreeFlags {
     if depth == Depth::Recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
 }
 
+fn set_parameters<'a>(
+    context: &OwnedFd,
+    kind: &str,
+    parameters: impl Iterator<Item = Parameter<'a>>,
+) -> Result<(), MountError> {
+    for parameter in parameters {
+        set_parameter(context, parameter).map_err(|error| MountError::Option {
+            kind: kind.to_owned(),
+            option: match parameter {
+                Parameter::Flag(word) => word.to_owned(),
+                Parameter::Value(key, value) => format!("{key}={value}"),
+            },
+            detail: kernel_messages(context),
+            source: error.into(),
+        })?;
+    }
+    Ok(())
+}
+
 fn set_parameter(context: &OwnedFd, parameter: Parameter<'_>) -> rustix::io::Result<()> {
     match parameter {
         Parameter::Flag(word) => fsconfig_set_flag(context, word),
@@ -369,7 +397,19 @@ pub fn pivot_into(root: BorrowedFd<'_>) -> Result<(), MountError> {
     rustix::process::chdir("/").map_err(fail("enter the new root"))
 }
 
-/// Changes the root without pivot_root, for a host whose own root is a ramfs.
+/// Makes the tree behind `root` the caller's root without pivot_root, for a host whose own root is a ramfs: it is moved
+/// over the old one, which stays below it.
+pub fn move_into(root: BorrowedFd<'_>) -> Result<(), MountError> {
+    let fail =
+        |act: &'static str| move |error: rustix::io::Errno| MountError::Root { act, source: error.into() };
+    rustix::process::fchdir(root).map_err(fail("enter the new root"))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(root, "", rustix::fs::CWD, "/", flags).map_err(fail("move the new root over the old one"))?;
+    rustix::process::chroot(".").map_err(fail("chroot"))?;
+    rustix::process::chdir("/").map_err(fail("enter the new root"))
+}
+
+/// Makes a folder the caller's root, in a mount namespace that is not its own.
 pub fn chroot_into(root: BorrowedFd<'_>) -> Result<(), MountError> {
     let fail =
         |act: &'static str| move |error: rustix::io::Errno| MountError::Root { act, source: error.into() };

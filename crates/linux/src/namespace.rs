@@ -87,7 +87,29 @@ impl BitOrAssign for Namespaces {
 /// Opens a namespace by its path, such as `/proc/PID/ns/net` or a bind mount of one.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    // A path that is something else must not keep the caller waiting, nor become its terminal.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Opens a namespace of a process.
+pub fn of_process(pid: i32, kind: Namespaces) -> io::Result<OwnedFd> {
+    let name = kind.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    open(Path::new(&format!("/proc/{pid}/ns/{name}")))
+}
+
+/// Of which kind the namespace behind a descriptor is (NS_GET_NSTYPE of ioctl_nsfs(2)); an error when it is none.
+pub fn kind_of(fd: impl AsFd) -> io::Result<Namespaces> {
+    // SAFETY: the request takes no argument and only answers a number.
+    let kind = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::NS_GET_NSTYPE) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(Namespaces(kind.cast_unsigned())) }
+}
+
+/// Whether two descriptors are of the same namespace.
+pub fn are_same(a: impl AsFd, b: impl AsFd) -> io::Result<bool> {
+    let identity =
+        |fd: std::os::fd::BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    Ok(identity(a.as_fd())? == identity(b.as_fd())?)
 }
 
 /// Joins the namespace behind `fd`, or with a pidfd those kinds of that process (setns(2)).
@@ -115,6 +137,12 @@ pub fn inode(pid: i32, kind: Namespaces) -> io::Result<u64> {
 
 /// A range of ids: first inside, first outside, count.
 pub type IdRange = (u32, u32, u32);
+
+/// Forbids setgroups(2) in the user namespace of a process, without which nobody but a privileged process may write its
+/// group map (user_namespaces(7)).
+pub fn deny_setgroups(pid: i32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/setgroups"), "deny")
+}
 
 /// Writes the id maps of the user namespace of a process, from outside.
 pub fn write_id_maps(pid: i32, uids: &[IdRange], gids: &[IdRange]) -> io::Result<()> {

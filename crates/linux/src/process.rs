@@ -32,8 +32,18 @@ pub enum Cloned {
 /// Like fork(2): the caller should be single-threaded, because a lock held by another thread stays locked for ever in
 /// the child. It is meant for small processes; a copy of a large one takes milliseconds.
 pub fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    clone_with(u64::from(namespaces.bits()), libc::SIGCHLD, cgroup)
+}
+
+/// As [`clone`], but the new process is a child of the caller's parent (CLONE_PARENT), which reaps it.
+pub fn clone_sibling(namespaces: Namespaces) -> io::Result<Cloned> {
+    // The signal at its end is the caller's own; another is refused (clone(2)).
+    clone_with(u64::from(namespaces.bits()) | libc::CLONE_PARENT as u64, 0, None)
+}
+
+fn clone_with(flags: u64, exit_signal: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
-    let mut flags = u64::from(namespaces.bits()) | libc::CLONE_PIDFD as u64;
+    let mut flags = flags | libc::CLONE_PIDFD as u64;
     // SAFETY: clone_args is plain data for which zero means "not used" (clone(2)).
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     if let Some(cgroup) = cgroup {
@@ -42,7 +52,7 @@ pub fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Resu
     }
     args.flags = flags;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = u64::from(exit_signal.cast_unsigned());
     // SAFETY: without CLONE_VM the child has its own copy of memory and stack, so both return here safely; args and
     // pidfd live through the call.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };

@@ -16,6 +16,17 @@ use rustix::net::{
 pub enum FromInit {
     /// The namespaces exist; hooks of the runtime's side may run now.
     AwaitHooks,
+    /// The stage has a new user namespace, whose id maps are wanted.
+    AwaitIds,
+    /// The stage has a new time namespace, whose offsets are wanted.
+    AwaitOffsets,
+    /// The stage has made the first process.
+    FirstProcess {
+        /// Its id in the runtime's pid namespace.
+        pid: i32,
+        /// Its pidfd.
+        pidfd: OwnedFd,
+    },
     /// Everything is ready for the start; with the master of the terminal if there is one.
     Ready(Option<OwnedFd>),
     /// It could not go on.
@@ -32,6 +43,8 @@ pub enum FromInit {
 pub enum ToInit {
     /// The id maps are written.
     IdsMapped = b'm' as isize,
+    /// The offsets of the time namespace are written.
+    OffsetsSet = b'o' as isize,
     /// The cgroups exist.
     CgroupsReady = b'c' as isize,
     /// The hooks have run.
@@ -77,6 +90,13 @@ impl Channel {
     pub fn report(&self, message: &FromInit) -> io::Result<()> {
         match message {
             FromInit::AwaitHooks => send(self.fd.as_fd(), b"h", None),
+            FromInit::AwaitIds => send(self.fd.as_fd(), b"m", None),
+            FromInit::AwaitOffsets => send(self.fd.as_fd(), b"o", None),
+            FromInit::FirstProcess { pid, pidfd } => {
+                let mut packet = vec![b'p'];
+                packet.extend(pid.to_ne_bytes());
+                send(self.fd.as_fd(), &packet, Some(pidfd.as_fd()))
+            }
             FromInit::Ready(terminal) => send(self.fd.as_fd(), b"r", terminal.as_ref().map(AsFd::as_fd)),
             FromInit::Failed { exit_code, message } => {
                 let mut packet = vec![b'f', u8::try_from(*exit_code).unwrap_or(125)];
@@ -92,6 +112,14 @@ impl Channel {
         Ok(match packet.split_first() {
             None => None,
             Some((b'h', _)) => Some(FromInit::AwaitHooks),
+            Some((b'm', _)) => Some(FromInit::AwaitIds),
+            Some((b'o', _)) => Some(FromInit::AwaitOffsets),
+            Some((b'p', pid)) => {
+                let (Some(pidfd), Ok(pid)) = (fd, pid.try_into().map(i32::from_ne_bytes)) else {
+                    return Err(io::Error::from(io::ErrorKind::InvalidData));
+                };
+                Some(FromInit::FirstProcess { pid, pidfd })
+            }
             Some((b'r', _)) => Some(FromInit::Ready(fd)),
             Some((_, rest)) => Some(FromInit::Failed {
                 exit_code: rest.first().copied().map_or(125, i32::from),

@@ -12,6 +12,10 @@
 //! ```
 
 mod cgroups;
+mod copy_up;
+mod devices;
+mod hiding;
+mod host_view;
 pub mod identity;
 mod rootfs;
 
@@ -26,14 +30,14 @@ use gantry_linux::{
     root::Links,
     terminal::Terminal,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::{
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
     hooks,
     oci::{self, Hooks, Spec, Status},
-    plan::{Gate, Plan, Stdio},
+    plan::{Gate, Joined, Plan, Stdio},
 };
 use rootfs::Rootfs;
 
@@ -72,14 +76,20 @@ struct Ready {
 
 fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready)> {
     process::reset_signals().act(|| "reset signals".to_owned())?;
-    process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
+    let mapped_from_outside = plan.namespaces.new.contains(Namespaces::USER);
+    if !mapped_from_outside || rustix::process::geteuid().is_root() {
+        process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
+    }
     rustix::process::setsid().act(|| "create a session".to_owned())?;
     rustix::process::umask(Mode::empty());
-    if plan.new.contains(Namespaces::USER) {
+    if mapped_from_outside {
         channel.expect(ToInit::IdsMapped).act(|| "wait for the id mappings".to_owned())?;
         become_root()?;
+        // Hidden from now on also in the namespace of an ordinary user, whose runtime has written the maps by now.
+        process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
     }
-    for (kind, fd, path) in std::mem::take(&mut plan.join) {
+    // What a stage has joined is not here any more; the pid namespace was joined by the clone.
+    for Joined { kind, fd, path } in std::mem::take(&mut plan.namespaces.join) {
         if kind != Namespaces::PID {
             namespace::join(&fd, kind).act(|| format!("join namespace {}", path.display()))?;
         }
@@ -91,7 +101,7 @@ fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready
     rootfs.devices(plan)?;
     let linux = plan.spec.linux.clone().unwrap_or_default();
     let terminal = open_terminal(plan, &rootfs)?;
-    write_sysctls(plan, &linux)?;
+    write_sysctls(plan)?;
     cgroups.join()?;
     run_create_hooks(plan, channel)?;
     rootfs.make_read_only(&linux.readonly_paths)?;
@@ -121,7 +131,7 @@ fn process_of(spec: &Spec) -> Result<&oci::Process> {
 }
 
 /// Becomes root of the new user namespace: until then this process has no rights in it.
-fn become_root() -> Result<()> {
+pub(crate) fn become_root() -> Result<()> {
     use rustix::fs::{Gid, Uid};
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)
         .act(|| "become group 0 of the user namespace".to_owned())?;
@@ -160,40 +170,18 @@ fn open_terminal(plan: &Plan, rootfs: &Rootfs) -> Result<Option<Terminal>> {
 ///
 /// They go through the host's /proc, which shows each process the values of its own namespaces and which no image can
 /// redirect (CVE-2025-52881).
-fn write_sysctls(plan: &Plan, linux: &oci::Linux) -> Result<()> {
-    for (name, value) in &linux.sysctl {
-        check_sysctl(name, &linux.namespaces)?;
-        let path = format!("sys/{}", name.replace('.', "/"));
-        let words = || format!("set sysctl {name} to {value:?}");
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(&plan.proc, path.as_str(), flags, Mode::empty()).act(words)?;
-        rustix::io::write(&file, value.as_bytes()).act(words)?;
+fn write_sysctls(plan: &Plan) -> Result<()> {
+    for sysctl in &plan.sysctls {
+        let words = || format!("set sysctl {} to {:?}", sysctl.name, sysctl.value);
+        let path = format!("sys/{}", sysctl.path);
+        // Nothing that was mounted over a part of /proc may catch it.
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::openat2(&plan.proc, path.as_str(), flags, Mode::empty(), resolve).act(words)?;
+        rustix::io::write(&file, sysctl.value.as_bytes()).act(words)?;
     }
     Ok(())
-}
-
-/// Refuses parameters that belong to the whole host.
-fn check_sysctl(name: &str, namespaces: &[oci::Namespace]) -> Result<()> {
-    let has = |kind| namespaces.iter().any(|namespace| namespace.kind == kind);
-    let ipc = name.starts_with("fs.mqueue.")
-        || ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shm_rmid_forced"]
-            .contains(&name)
-        || ["kernel.shmall", "kernel.shmmax", "kernel.shmmni"].contains(&name);
-    let allowed = if ipc {
-        has(oci::NamespaceKind::Ipc)
-    } else if name.starts_with("net.") || name.starts_with("net/") {
-        has(oci::NamespaceKind::Network)
-    } else {
-        name == "kernel.domainname" && has(oci::NamespaceKind::Uts)
-    };
-    let clean = !name.split(['.', '/']).any(|part| part.is_empty());
-    if allowed && clean {
-        return Ok(());
-    }
-    Err(Error::Config {
-        field: "linux.sysctl".into(),
-        problem: format!("{name:?} is not in a separate kernel namespace of this container"),
-    })
 }
 
 fn run_create_hooks(plan: &Plan, channel: &Channel) -> Result<()> {
@@ -281,19 +269,4 @@ fn start_program(plan: &Plan, ready: Ready) -> Result<Never> {
 pub fn set_oom_score(pid: i32, score: i32) -> Result<()> {
     fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
         .act(|| format!("set oom_score_adj of {pid} to {score}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::oci::{Namespace, NamespaceKind};
-
-    #[test]
-    fn only_parameters_of_own_namespaces_are_set() {
-        let net = [Namespace { kind: NamespaceKind::Network, path: None }];
-        assert!(check_sysctl("net.ipv4.ip_forward", &net).is_ok());
-        for bad in ["kernel.core_pattern", "kernel.shmmax", "vm.swappiness", "net..x", "net.ipv4./../../x"] {
-            assert!(check_sysctl(bad, &net).is_err(), "{bad}");
-        }
-    }
 }

@@ -15,9 +15,10 @@ use gantry_linux::{
 use crate::{
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
-    hooks, init, limits,
-    oci::{IdMapping, Spec, State, Status},
-    plan::{Choices, Plan},
+    hooks, idmap, init, limits,
+    oci::{Spec, State, Status},
+    plan::{Choices, IdMaps, Plan},
+    rootless, stage,
     state::{Owner, Record, Store},
 };
 
@@ -70,17 +71,18 @@ fn create_reserved(request: Request<'_>) -> Result<Created> {
     let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
     let path = cgroup_path(id, &spec);
     let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
-    let group = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
-    if group.exists() {
-        if group.is_occupied() {
+    let named = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
+    if named.exists() {
+        if named.is_occupied() {
             return Err(Error::Config {
                 field: "linux.cgroupsPath".into(),
                 problem: format!("{path:?} has processes in it"),
             });
         }
         // What a killed monitor left, with limits that are not this container's.
-        group.remove().map_err(cgroup_error)?;
+        named.remove().map_err(cgroup_error)?;
     }
+    let group = rootless::usable(named).map_err(cgroup_error)?;
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let limits = limits::for_new(resources)?;
     let record = Record {
@@ -91,13 +93,14 @@ fn create_reserved(request: Request<'_>) -> Result<Created> {
         rootfs: spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default(),
         created: crate::clock::now(),
         started: false,
-        cgroup: path,
+        cgroup: if group.folders().is_empty() { String::new() } else { path },
         owner,
         annotations: spec.annotations.clone(),
     };
     let plan = Plan::new(id, bundle, spec.clone(), group.clone(), choices)?;
+    let inside = Inside::of(&plan)?;
     let launched = launch(plan, &group).and_then(|(child, channel)| {
-        let made = Making { store, spec: &spec, group: &group, limits: &limits, record };
+        let made = Making { store, spec: &spec, group: &group, limits: &limits, inside, record };
         made.finish(child, channel)
     });
     if launched.is_err() {
@@ -142,19 +145,22 @@ fn slice_path(slice: &str) -> String {
 }
 
 fn launch(plan: Plan, group: &Cgroup) -> Result<(Child, Channel)> {
+    let unified = group.create_unified().map_err(|source| Error::Cgroup { id: plan.id.clone(), source })?;
+    if plan.namespaces.needs_stage() {
+        return stage::launch(plan, unified.as_ref().map(AsFd::as_fd));
+    }
     let words = || "create the container's first process".to_owned();
     let (ours, theirs) = Channel::pair().act(words)?;
-    let unified = group.create_unified().map_err(|source| Error::Cgroup { id: plan.id.clone(), source })?;
-    let joined_pid = plan.join.iter().find(|(kind, _, _)| *kind == Namespaces::PID);
-    let back = match joined_pid {
-        Some((_, fd, path)) => {
+    let back = match plan.namespaces.joined(Namespaces::PID) {
+        Some(joined) => {
             let own = namespace::open(Path::new("/proc/self/ns/pid")).act(words)?;
-            namespace::join(fd, Namespaces::PID).act(|| format!("join namespace {}", path.display()))?;
+            namespace::join(&joined.fd, Namespaces::PID)
+                .act(|| format!("join namespace {}", joined.path.display()))?;
             Some(own)
         }
         None => None,
     };
-    let cloned = process::clone(plan.new, unified.as_ref().map(AsFd::as_fd));
+    let cloned = process::clone(plan.namespaces.new, unified.as_ref().map(AsFd::as_fd));
     if let Ok(Cloned::Child) = cloned {
         drop(ours);
         init::run(plan, theirs);
@@ -173,7 +179,25 @@ struct Making<'a> {
     spec: &'a Spec,
     group: &'a Cgroup,
     limits: &'a Limits,
+    inside: Inside,
     record: Record,
+}
+
+/// What the runtime does for the first process, which may not do it itself.
+struct Inside {
+    /// It is in a user namespace and may not write to cgroups.
+    user_namespace: bool,
+    /// Maps of the user namespace that it was cloned into.
+    maps: Option<IdMaps>,
+}
+
+impl Inside {
+    fn of(plan: &Plan) -> Result<Inside> {
+        let namespaces = &plan.namespaces;
+        // The stage has seen to its maps.
+        let maps = namespaces.maps.clone().filter(|_| !namespaces.needs_stage());
+        Ok(Inside { user_namespace: namespaces.has_user(), maps })
+    }
 }
 
 impl Making<'_> {
@@ -195,14 +219,19 @@ impl Making<'_> {
     }
 
     fn steps(&mut self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
-        let user_namespace = self.map_ids(child, channel)?;
+        if let Some(maps) = &self.inside.maps {
+            idmap::write(child.pid, maps)?;
+        }
         if let Some(score) = self.spec.process.as_ref().and_then(|process| process.oom_score_adj) {
             init::set_oom_score(child.pid, score)?;
         }
+        if self.inside.maps.is_some() {
+            channel.tell(ToInit::IdsMapped).act(|| "tell the first process of its ids".to_owned())?;
+        }
         let cgroup_error = |source| Error::Cgroup { id: self.record.id.clone(), source };
         self.group.create().map_err(cgroup_error)?;
-        self.group.apply(self.limits).map_err(cgroup_error)?;
-        if user_namespace {
+        rootless::apply(self.group, self.limits, &self.record.id)?;
+        if self.inside.user_namespace {
             self.group.add_v1(child.pid).map_err(cgroup_error)?;
         }
         channel.tell(ToInit::CgroupsReady).act(|| "tell the first process of its cgroups".to_owned())?;
@@ -210,20 +239,6 @@ impl Making<'_> {
         self.record.start_time = process::start_time(child.pid).unwrap_or(0);
         self.store.save(&self.record)?;
         self.await_ready(child, channel)
-    }
-
-    fn map_ids(&self, child: &Child, channel: &Channel) -> Result<bool> {
-        let linux = self.spec.linux.as_ref();
-        let is_new =
-            |n: &crate::oci::Namespace| n.kind == crate::oci::NamespaceKind::User && n.path.is_none();
-        let Some(linux) = linux.filter(|linux| linux.namespaces.iter().any(is_new)) else { return Ok(false) };
-        let ranges = |maps: &[IdMapping]| -> Vec<(u32, u32, u32)> {
-            maps.iter().map(|map| (map.container_id, map.host_id, map.size)).collect()
-        };
-        namespace::write_id_maps(child.pid, &ranges(&linux.uid_mappings), &ranges(&linux.gid_mappings))
-            .act(|| "write the id mappings".to_owned())?;
-        channel.tell(ToInit::IdsMapped).act(|| "tell the first process of its ids".to_owned())?;
-        Ok(true)
     }
 
     fn await_ready(&self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
@@ -242,6 +257,12 @@ impl Making<'_> {
                 Some(FromInit::Ready(terminal)) => return Ok(terminal),
                 Some(FromInit::Failed { exit_code, message }) => {
                     return Err(Error::Child { message, exit_code });
+                }
+                Some(FromInit::AwaitIds | FromInit::AwaitOffsets | FromInit::FirstProcess { .. }) => {
+                    return Err(Error::ChildGone {
+                        during: "its creation",
+                        how: "it spoke out of turn".into(),
+                    });
                 }
                 None => return Err(gone(child, "its creation")),
             }

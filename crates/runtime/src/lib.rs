@@ -10,6 +10,7 @@
 //! | [`monitor`] | what stays with a container: its contract with the engine, stdio, log, attach, other runtimes |
 //! | [`plan`], [`limits`], [`filter`], [`mount_options`] | decisions: from the specification to what the kernel wants |
 //! | [`launch`], [`init`], [`channel`], [`hooks`] | making a container: the runtime's side, the first process, what they say |
+//! | [`stage`], [`idmap`] | namespaces that the first process cannot be cloned into; id maps of user namespaces |
 //! | [`exec`], [`program`] | a further process in a container; finding the program |
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
 //! | [`commands`], [`foreground`], [`signals`] | the command line of runc |
@@ -30,6 +31,7 @@ pub mod exec;
 pub mod filter;
 pub mod foreground;
 pub mod hooks;
+pub mod idmap;
 pub mod init;
 pub mod launch;
 pub mod limits;
@@ -41,6 +43,8 @@ pub mod pid1;
 pub mod plan;
 pub mod program;
 pub mod protect;
+pub mod rootless;
 pub mod signals;
+pub mod stage;
 pub mod start_socket;
 pub mod state;

@@ -9,6 +9,8 @@ pub enum Kind {
     New,
     /// A second view of a tree.
     Bind(Depth),
+    /// A change of what is mounted already.
+    Remount,
 }
 
 /// Sorted options.
@@ -22,6 +24,8 @@ pub struct Options {
     pub recursive: Attributes,
     /// Propagation, and how deep.
     pub propagation: Option<(Propagation, Depth)>,
+    /// Flags of a new file system instance that every file system knows.
+    pub superblock: Vec<&'static str>,
     /// Parameters of the file system.
     pub parameters: Vec<String>,
     /// Whether the content that the mount hides is copied into it.
@@ -57,6 +61,17 @@ fn attribute(word: &str) -> Option<Word> {
     })
 }
 
+/// Words that mount(8) turns into flags of the file system instance; fsconfig(2) knows them by the same names. None inside
+/// for those without effect: `silent` is about the kernel's log, and whether an inode has a version (`iversion`) file
+/// systems decide themselves by now.
+fn superblock_flag(word: &str) -> Option<Option<&'static str>> {
+    const FLAGS: [&str; 7] = ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"];
+    if matches!(word, "silent" | "loud" | "iversion" | "noiversion") {
+        return Some(None);
+    }
+    FLAGS.iter().find(|flag| **flag == word).map(|flag| Some(*flag))
+}
+
 fn propagation(word: &str) -> Option<(Propagation, Depth)> {
     let (word, depth) = match word.strip_prefix('r') {
         Some(rest) => (rest, Depth::Recursive),
@@ -79,6 +94,7 @@ pub fn parse(options: &[String], bind: bool) -> Options {
         own: Attributes::default(),
         recursive: Attributes::default(),
         propagation: None,
+        superblock: Vec::new(),
         parameters: Vec::new(),
         copy_up: false,
         map_ids: None,
@@ -90,6 +106,8 @@ pub fn parse(options: &[String], bind: bool) -> Options {
             "tmpcopyup" => sorted.copy_up = true,
             "idmap" => sorted.map_ids = Some(Depth::This),
             "ridmap" => sorted.map_ids = Some(Depth::Recursive),
+            // A bind mount is made with its final attributes, and so needs no second step.
+            "remount" if sorted.kind == Kind::New => sorted.kind = Kind::Remount,
             "" | "defaults" | "remount" => {}
             word => sort_word(&mut sorted, word),
         }
@@ -98,7 +116,9 @@ pub fn parse(options: &[String], bind: bool) -> Options {
 }
 
 fn sort_word(sorted: &mut Options, word: &str) {
-    if let Some(propagation) = propagation(word) {
+    if let Some(flag) = superblock_flag(word) {
+        sorted.superblock.extend(flag);
+    } else if let Some(propagation) = propagation(word) {
         sorted.propagation = Some(propagation);
     } else if let Some(change) = attribute(word) {
         apply(&mut sorted.own, &change);
@@ -113,6 +133,11 @@ fn sort_word(sorted: &mut Options, word: &str) {
 fn apply(attributes: &mut Attributes, word: &Word) {
     match *word {
         Word::Set(bits) => {
+            // The access time modes are one field, of which only one value can be set.
+            if bits & attr::ATIME != 0 {
+                attributes.set &= !attr::ATIME;
+                attributes.clear &= !attr::ATIME;
+            }
             attributes.set |= bits;
             attributes.clear &= !bits;
         }
@@ -146,6 +171,53 @@ mod tests {
         assert_eq!(options.propagation, Some((Propagation::Private, Depth::Recursive)));
         assert_eq!((options.own.set, options.recursive.set), (attr::RDONLY, attr::NOSUID));
         assert!(options.parameters.is_empty());
+    }
+
+    #[test]
+    fn words_that_are_no_attributes_go_where_the_kernel_takes_them() {
+        let options = parsed("sync,dirsync,lazytime,silent,loud,iversion,noiversion,mand,size=1m,defaults");
+        assert_eq!(options.superblock, ["sync", "dirsync", "lazytime", "mand"]);
+        assert_eq!(options.parameters, ["size=1m"]);
+        assert_eq!(parsed("remount,ro").kind, Kind::Remount);
+        assert_eq!(parsed("bind,remount,ro").kind, Kind::Bind(Depth::This));
+        assert_eq!(parsed("remount,rbind,ro").kind, Kind::Bind(Depth::Recursive));
+    }
+
+    #[test]
+    fn one_access_time_mode_is_set() {
+        let options = parsed("noatime,strictatime,rnoatime,rrelatime,rnodiratime");
+        assert_eq!((options.own.set, options.own.clear), (attr::STRICTATIME, 0));
+        assert_eq!((options.recursive.set, options.recursive.clear), (attr::NODIRATIME, attr::ATIME));
+    }
+
+    #[test]
+    fn every_recursive_word_is_one() {
+        for word in [
+            "rro",
+            "rrw",
+            "rnosuid",
+            "rsuid",
+            "rnodev",
+            "rdev",
+            "rnoexec",
+            "rexec",
+            "rnoatime",
+            "ratime",
+            "rnodiratime",
+            "rdiratime",
+            "rrelatime",
+            "rnorelatime",
+            "rstrictatime",
+            "rnostrictatime",
+            "rnosymfollow",
+            "rsymfollow",
+        ] {
+            let options = parsed(word);
+            assert!(!options.recursive.is_empty() && options.own.is_empty(), "{word}");
+        }
+        for word in ["rprivate", "rshared", "rslave", "runbindable"] {
+            assert_eq!(parsed(word).propagation.map(|(_, depth)| depth), Some(Depth::Recursive), "{word}");
+        }
     }
 
     #[test]

@@ -81,6 +81,10 @@ impl Record {
 
     /// Its cgroup.
     pub fn group(&self) -> Result<Cgroup> {
+        if self.cgroup.is_empty() {
+            // Of an ordinary user who may not make any.
+            return Ok(Cgroup::default());
+        }
         let fail = |source| Error::Cgroup { id: self.id.clone(), source };
         let hierarchies = Hierarchies::detect().map_err(fail)?;
         Cgroup::at(&hierarchies, &self.cgroup).map_err(fail)

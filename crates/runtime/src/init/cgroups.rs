@@ -33,8 +33,8 @@ impl<'a> Joining<'a> {
             channel,
             group: plan.group.clone(),
             id: plan.id.clone(),
-            new_namespace: plan.new_cgroup_namespace,
-            moved_from_outside: plan.new.contains(Namespaces::USER),
+            new_namespace: plan.namespaces.new_cgroup,
+            moved_from_outside: plan.namespaces.has_user(),
             joined: false,
         }
     }

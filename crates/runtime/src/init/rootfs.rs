@@ -3,22 +3,21 @@
 //! Every place inside the root is opened by openat2 beneath the root's descriptor and then used by descriptor only.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
 };
 
 use gantry_linux::{
-    mount::{self, Attributes, Depth, Detached, Parameter, Propagation, attr},
-    root::{Links, Root, RootError},
+    mount::{self, Attributes, Depth, Detached, MountError, Parameter, Propagation, attr},
+    root::{Links, Root},
 };
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::cgroups;
+use super::{cgroups, copy_up, host_view};
 use crate::{
     error::{Act, Error, Result},
     mount_options::Kind,
     null,
-    oci::{Device, defaults},
     plan::{Plan, PlannedMount, RootSource},
 };
 
@@ -26,31 +25,20 @@ use crate::{
 pub struct Rootfs {
     /// Resolves paths in it.
     pub root: Root,
-    mount: OwnedFd,
+    mount: Option<OwnedFd>,
     /// The host's /dev/null, verified: what hidden files show (CVE-2025-31133).
-    null: OwnedFd,
+    pub(super) null: OwnedFd,
 }
 
 impl Rootfs {
     /// Attaches the root file system somewhere in this mount namespace.
     pub fn attach(plan: &mut Plan) -> Result<Rootfs> {
-        propagate_host_mounts(plan)?;
         let path = plan.spec.root.as_ref().map(|root| plan.bundle.join(&root.path)).unwrap_or_default();
-        let source = std::mem::replace(
-            &mut plan.root,
-            RootSource::Overlay(crate::monitor::Overlay {
-                lower: Vec::new(),
-                upper: PathBuf::new(),
-                work: PathBuf::new(),
-                volatile: false,
-            }),
-        );
-        let tree = match source {
-            RootSource::Tree(tree) => {
-                let private = Attributes::propagation(Propagation::Private);
-                tree.set(Depth::Recursive, private).act(|| "make the root file system private".to_owned())?;
-                tree
-            }
+        let tree = match std::mem::replace(&mut plan.root, RootSource::Later(PathBuf::new())) {
+            RootSource::Folder(folder) => return Rootfs::without_mount(folder),
+            RootSource::Tree(tree) => tree,
+            RootSource::Later(path) => Detached::bind(&path, Depth::Recursive)
+                .act(|| format!("open root file system {}", path.display()))?,
             RootSource::Overlay(overlay) => Detached::overlay(
                 &overlay.lower,
                 Some((&overlay.upper, &overlay.work)),
@@ -59,6 +47,15 @@ impl Rootfs {
             )
             .act(|| format!("mount root file system over {}", overlay.upper.display()))?,
         };
+        let propagation = root_propagation(plan)?;
+        propagate_host_mounts(propagation)?;
+        // Mounts of the host below the root reach the container only when that was asked for.
+        let own = match propagation {
+            Some((Propagation::Slave, _)) => Propagation::Slave,
+            _ => Propagation::Private,
+        };
+        tree.set(Depth::Recursive, Attributes::propagation(own))
+            .act(|| "cut the root file system off".to_owned())?;
         // createContainer hooks expect it at its place in the bundle; without such a folder the host's root is as
         // good: what is mounted there is seen only through the descriptor until pivot_root.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -67,51 +64,143 @@ impl Rootfs {
             .act(|| "open a place for the root file system".to_owned())?;
         let mount = tree.attach(place.as_fd()).act(|| "attach the root file system".to_owned())?;
         let handle = mount.try_clone().act(|| "duplicate the root's descriptor".to_owned())?;
-        Ok(Rootfs { root: Root::from_fd(handle, "the container's root"), mount, null: null::of_host()? })
+        Ok(Rootfs {
+            root: Root::from_fd(handle, "the container's root"),
+            mount: Some(mount),
+            null: null::of_host()?,
+        })
+    }
+
+    /// The folder as it is: nothing may be mounted where the host's mount namespace is shared.
+    fn without_mount(folder: OwnedFd) -> Result<Rootfs> {
+        Ok(Rootfs {
+            root: Root::from_fd(folder, "the container's root"),
+            mount: None,
+            null: null::of_host()?,
+        })
+    }
+
+    /// Whether the container has mounts of its own.
+    pub fn is_mounted(&self) -> bool {
+        self.mount.is_some()
     }
 
     /// Makes all mounts, in order.
     pub fn mount_all(&self, plan: &mut Plan, cgroups: &mut cgroups::Joining<'_>) -> Result<()> {
-        for mount in std::mem::take(&mut plan.mounts) {
+        for mut mount in std::mem::take(&mut plan.mounts) {
             let words = format!("mount {} to {}", mount_name(&mount), mount.destination);
-            check_proc(&mount)?;
-            if mount.kind == "cgroup" || mount.kind == "cgroup2" {
-                cgroups.join()?;
-                cgroups::mount(self, &mount, cgroups.namespace()).map_err(|error| error_in(&words, error))?;
-            } else {
-                self.mount_one(mount).map_err(|error| error_in(&words, error))?;
-            }
+            let done = self.mount_any(&mut mount, plan, cgroups);
+            done.map_err(|error| error_in(&words, error))?;
         }
         Ok(())
     }
 
-    fn mount_one(&self, mount: PlannedMount) -> Result<()> {
+    fn mount_any(
+        &self,
+        mount: &mut PlannedMount,
+        plan: &Plan,
+        cgroups: &mut cgroups::Joining<'_>,
+    ) -> Result<()> {
+        check_proc(mount)?;
+        mount.open()?;
+        match (mount.options.kind, mount.kind.as_str()) {
+            (Kind::Remount, _) => self.remount(mount),
+            (Kind::New, "cgroup" | "cgroup2") => {
+                cgroups.join()?;
+                cgroups::mount(self, mount, cgroups.namespace())
+            }
+            (Kind::Bind(_), _) => self.bind(mount),
+            (Kind::New, _) => self.mount_new(mount, plan),
+        }
+    }
+
+    /// A new instance of a file system.
+    fn mount_new(&self, mount: &PlannedMount, plan: &Plan) -> Result<()> {
         let options = &mount.options;
-        let words = || "attach".to_owned();
-        let (tree, folder) = match mount.tree {
-            Some((tree, folder)) => {
-                tree.set(Depth::This, options.own).act(words)?;
-                (tree, folder)
+        let words = || "make it".to_owned();
+        let source = Some(mount.source.as_str()).filter(|source| !source.is_empty());
+        let parameters = parameters(mount, plan.mount_label.as_deref());
+        // What is copied into it must be writable until then.
+        let early = if options.copy_up { options.own.set & !attr::RDONLY } else { options.own.set };
+        let tree = match Detached::new(&mount.kind, source, &parameters, early) {
+            Err(error) if plan.namespaces.has_user() && is_denied(&error) => {
+                self.host_view(mount).ok_or(error).act(words)?
             }
-            None => {
-                let parameters = parameters(&options.parameters);
-                let source = Some(mount.source.as_str()).filter(|source| !source.is_empty());
-                (Detached::new(&mount.kind, source, &parameters, options.own.set).act(words)?, true)
-            }
+            other => other.act(words)?,
         };
+        if options.copy_up {
+            copy_up::fill(&self.root, Path::new(&mount.destination), &tree)?;
+            tree.set(Depth::This, options.own).act(words)?;
+        }
         tree.set(Depth::Recursive, options.recursive).act(words)?;
-        let (propagation, depth) = options.propagation.unwrap_or((Propagation::Private, Depth::Recursive));
-        if matches!(options.kind, Kind::Bind(_)) || propagation != Propagation::Private {
-            if matches!(options.kind, Kind::Bind(_)) && depth == Depth::This {
-                // What lies below follows the default although the option is about the mount itself.
-                tree.set(Depth::Recursive, Attributes::propagation(Propagation::Private)).act(words)?;
-            }
+        if let Some((propagation, depth)) = options.propagation.filter(|(p, _)| *p != Propagation::Private) {
             tree.set(depth, Attributes::propagation(propagation)).act(words)?;
         }
-        let place = self.place(&mount.destination, folder)?;
+        if mount.kind != "proc" && is_proc_itself(&mount.destination) {
+            check_is_proc(&tree)?;
+        }
+        self.attach_at(&mount.destination, tree, Place::Folder)
+    }
+
+    /// What a user namespace shows in place of a file system that it may not mount, because another namespace that the
+    /// file system is about is the host's: the host's own instance, with the same attributes.
+    fn host_view(&self, mount: &PlannedMount) -> Option<Detached> {
+        let path = match mount.kind.as_str() {
+            "sysfs" => "/sys",
+            "proc" => "/proc",
+            "mqueue" => "/dev/mqueue",
+            _ => return None,
+        };
+        let tree = Detached::bind(Path::new(path), Depth::Recursive).ok()?;
+        let attributes = Attributes { propagation: Some(Propagation::Private), ..mount.options.own };
+        tree.set(Depth::Recursive, attributes).ok()?;
+        Some(tree)
+    }
+
+    /// A second view of a tree.
+    fn bind(&self, mount: &mut PlannedMount) -> Result<()> {
+        let options = &mount.options;
+        let words = || "change its attributes".to_owned();
+        let Some((tree, folder)) = mount.tree.take() else { return Ok(()) };
+        tree.set(Depth::This, options.own).act(words)?;
+        tree.set(Depth::Recursive, options.recursive).act(words)?;
+        let (propagation, depth) = options.propagation.unwrap_or((Propagation::Private, Depth::Recursive));
+        if depth == Depth::This {
+            // What lies below follows the default although the option is about the mount itself.
+            tree.set(Depth::Recursive, Attributes::propagation(Propagation::Private)).act(words)?;
+        }
+        tree.set(depth, Attributes::propagation(propagation)).act(words)?;
+        if is_proc_itself(&mount.destination) {
+            check_is_proc(&tree)?;
+        }
+        self.attach_at(&mount.destination, tree, if folder { Place::Folder } else { Place::File })
+    }
+
+    /// Changes what is mounted already.
+    fn remount(&self, mount: &PlannedMount) -> Result<()> {
+        let words = || "change its attributes".to_owned();
+        let place = self.root.open_path(&mount.destination, Links::Follow).act(words)?;
         self.check_reached(&mount.destination, &place)?;
-        tree.attach(place.as_fd()).act(words)?;
+        let parameters = parameters(mount, None);
+        if !parameters.is_empty() {
+            mount::reconfigure(place.as_fd(), &mount.destination, &parameters).act(words)?;
+        }
+        let changes = [(Depth::This, mount.options.own), (Depth::Recursive, mount.options.recursive)];
+        for (depth, attributes) in changes {
+            if !attributes.is_empty() {
+                mount::set_attributes(place.as_fd(), depth, attributes).act(words)?;
+            }
+        }
+        if let Some((propagation, depth)) = mount.options.propagation {
+            mount::set_attributes(place.as_fd(), depth, Attributes::propagation(propagation)).act(words)?;
+        }
         Ok(())
+    }
+
+    fn attach_at(&self, destination: &str, tree: Detached, kind: Place) -> Result<()> {
+        let place = self.place(destination, kind == Place::Folder)?;
+        self.check_reached(destination, &place)?;
+        tree.attach(place.as_fd()).act(|| "attach".to_owned()).map(drop)
     }
 
     /// Refuses a place in the container's /proc that was reached by a link of the image or by `..` (CVE-2019-16884):
@@ -159,194 +248,45 @@ impl Rootfs {
         self.root.create_new(destination, 0o644).map(OwnedFd::from).act(words)
     }
 
-    /// Makes device nodes and the links of /dev.
-    pub fn devices(&self, plan: &Plan) -> Result<()> {
-        if is_bound(plan, "/dev") {
-            // The host's /dev: everything is there, and nothing may be made in it.
-            return Ok(());
-        }
-        let listed = plan.spec.linux.as_ref().map(|linux| linux.devices.as_slice()).unwrap_or_default();
-        let given = |path: &str| listed.iter().any(|device| device.path == path);
-        let user_namespace = plan.new.contains(gantry_linux::namespace::Namespaces::USER);
-        for device in defaults::devices().iter().filter(|device| !given(&device.path)).chain(listed) {
-            let words = || format!("create device {}", device.path);
-            if user_namespace { self.bind_device(device) } else { self.make_device(device) }
-                .map_err(|error| error_in(&words(), error))?;
-        }
-        self.links()
-    }
-
-    fn make_device(&self, device: &Device) -> Result<()> {
-        let kind = match device.kind.as_str() {
-            "c" | "u" => FileType::CharacterDevice,
-            "b" => FileType::BlockDevice,
-            "p" => FileType::Fifo,
-            other => {
-                return Err(Error::Config {
-                    field: "linux.devices".into(),
-                    problem: format!("{} has unknown type {other:?}", device.path),
-                });
-            }
-        };
-        let number = |number: Option<i64>| u32::try_from(number.unwrap_or(0)).unwrap_or(0);
-        let id = rustix::fs::makedev(number(device.major), number(device.minor));
-        let make = || self.root.mknod(&device.path, kind, device.file_mode.unwrap_or(0o666) & 0o7777, id);
-        let made = match make() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if let Some(parent) = Path::new(&device.path).parent() {
-                    self.root.mkdir_all(parent, 0o755).act(|| "create its folder".to_owned())?;
-                }
-                make()
-            }
-            other => other,
-        };
-        match made {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let stat = self.root.stat(&device.path, Links::Keep).act(|| "examine it".to_owned())?;
-                if FileType::from_raw_mode(stat.st_mode) != kind
-                    || (kind != FileType::Fifo && stat.st_rdev != id)
-                {
-                    return Err(error).act(|| "replace another file".to_owned());
-                }
-                return Ok(());
-            }
-            Err(error) => return Err(error).act(|| "mknod".to_owned()),
-        }
-        let (uid, gid) = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
-        if (uid, gid) != (0, 0) {
-            let owner = gantry_linux::root::Owner { uid: Some(uid), gid: Some(gid) };
-            self.root.chown(&device.path, Links::Keep, owner).act(|| "set its owner".to_owned())?;
-        }
-        Ok(())
-    }
-
-    /// A user namespace may not make devices: the host's is shown.
-    fn bind_device(&self, device: &Device) -> Result<()> {
-        let path = Path::new(&device.path);
-        let tree = Detached::bind(path, Depth::This).act(|| "open the host's".to_owned())?;
-        let place = self.place(&device.path, false)?;
-        tree.attach(place.as_fd()).act(|| "attach the host's".to_owned()).map(drop)
-    }
-
-    fn links(&self) -> Result<()> {
-        let mut links = vec![
-            ("/proc/self/fd", "/dev/fd"),
-            ("/proc/self/fd/0", "/dev/stdin"),
-            ("/proc/self/fd/1", "/dev/stdout"),
-            ("/proc/self/fd/2", "/dev/stderr"),
-        ];
-        if Path::new("/proc/kcore").exists() {
-            links.push(("/proc/kcore", "/dev/core"));
-        }
-        if self.root.exists("/dev/pts/ptmx") {
-            links.push(("pts/ptmx", "/dev/ptmx"));
-        }
-        for (target, link) in links {
-            match self.root.symlink(target, link) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                    return Err(error).act(|| format!("link {link}"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows a terminal at /dev/console.
-    pub fn console(&self, slave: BorrowedFd<'_>) -> Result<()> {
-        let words = || "mount the terminal to /dev/console".to_owned();
-        let tree = Detached::bind_fd(slave, Depth::This, Path::new("the terminal")).act(words)?;
-        let place = match self.root.create_new("/dev/console", 0o600) {
-            Ok(file) => OwnedFd::from(file),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                self.root.open_path("/dev/console", Links::Keep).act(words)?
-            }
-            Err(error) => return Err(error).act(words),
-        };
-        tree.attach(place.as_fd()).act(words).map(drop)
-    }
-
-    /// Hides paths: files show /dev/null, folders an empty read-only one.
-    pub fn mask(&self, paths: &[String]) -> Result<()> {
-        let mut empty: Option<OwnedFd> = None;
-        for path in paths {
-            let words = || format!("mask {path}");
-            let Some(place) = self.existing(path).act(words)? else { continue };
-            let mode = rustix::fs::fstat(&place).act(words)?.st_mode;
-            let tree = if !FileType::from_raw_mode(mode).is_dir() {
-                null::cloned(&self.null)?
-            } else if let Some(empty) = &empty {
-                // All hidden folders share one empty file system.
-                Detached::bind_fd(empty.as_fd(), Depth::This, Path::new("an empty folder")).act(words)?
-            } else {
-                let parameters = [Parameter::Value("size", "0"), Parameter::Value("nr_inodes", "1")];
-                Detached::new("tmpfs", Some("tmpfs"), &parameters, attr::RDONLY).act(words)?
-            };
-            let folder = FileType::from_raw_mode(mode).is_dir();
-            let attached = tree.attach(place.as_fd()).act(words)?;
-            if folder && empty.is_none() {
-                empty = Some(attached);
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes paths read-only, with everything below.
-    pub fn make_read_only(&self, paths: &[String]) -> Result<()> {
-        for path in paths {
-            let words = || format!("make {path} read-only");
-            let Some(place) = self.existing(path).act(words)? else { continue };
-            let tree = Detached::bind_fd(place.as_fd(), Depth::Recursive, Path::new(path)).act(words)?;
-            tree.set(Depth::Recursive, Attributes::read_only()).act(words)?;
-            tree.attach(place.as_fd()).act(words)?;
-        }
-        Ok(())
-    }
-
-    fn existing(&self, path: &str) -> std::result::Result<Option<OwnedFd>, RootError> {
-        match self.root.open_path(path, Links::Follow) {
-            Ok(place) => Ok(Some(place)),
-            // What a kernel does not have needs no hiding.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound
-                        | std::io::ErrorKind::NotADirectory
-                        | std::io::ErrorKind::PermissionDenied
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Makes the root this process's root.
     pub fn enter(self, plan: &Plan) -> Result<()> {
         let words = || "enter the root file system".to_owned();
+        let Some(root) = &self.mount else { return mount::chroot_into(self.root.as_fd()).act(words) };
         if plan.no_pivot {
-            mount::chroot_into(self.mount.as_fd()).act(words)?;
+            host_view::cover(plan)?;
+            mount::move_into(root.as_fd()).act(words)?;
         } else {
-            mount::pivot_into(self.mount.as_fd()).act(words)?;
+            mount::pivot_into(root.as_fd()).act(|| pivot_words(words()))?;
         }
-        let propagation = plan.spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
-        if let Some((propagation, depth)) = parse_propagation(propagation)?
+        if let Some((propagation, depth)) = root_propagation(plan)?
             && propagation != Propagation::Private
         {
-            mount::set_attributes(self.mount.as_fd(), depth, Attributes::propagation(propagation))
+            mount::set_attributes(root.as_fd(), depth, Attributes::propagation(propagation))
                 .act(|| "set the root's propagation".to_owned())?;
         }
         if plan.spec.root.as_ref().is_some_and(|root| root.readonly) {
-            mount::set_attributes(self.mount.as_fd(), Depth::This, Attributes::read_only())
+            mount::set_attributes(root.as_fd(), Depth::This, Attributes::read_only())
                 .act(|| "make the root read-only".to_owned())?;
         }
         Ok(())
     }
 }
 
+/// The kernel's answer does not say that the host's own root is the reason.
+fn pivot_words(words: String) -> String {
+    // RAMFS_MAGIC of linux/magic.h; an initial ramfs may be a tmpfs.
+    const RAMFS: i64 = 0x8584_58f6;
+    const TMPFS: i64 = 0x0102_1994;
+    match rustix::fs::statfs("/") {
+        Ok(stat) if matches!(stat.f_type, RAMFS | TMPFS) => {
+            format!("{words} (the host's root is a ramfs, which may need --no-pivot)")
+        }
+        _ => words,
+    }
+}
+
 /// Adds words in front of an error without losing its exit code.
-fn error_in(words: &str, error: Error) -> Error {
+pub(super) fn error_in(words: &str, error: Error) -> Error {
     match error {
         Error::Config { .. } => error,
         other => {
@@ -359,26 +299,32 @@ fn mount_name(mount: &PlannedMount) -> &str {
     if mount.source.is_empty() { &mount.kind } else { &mount.source }
 }
 
-fn parameters(words: &[String]) -> Vec<Parameter<'_>> {
-    words
-        .iter()
-        .map(|word| match word.split_once('=') {
-            Some((key, value)) => Parameter::Value(key, value),
-            None => Parameter::Flag(word),
-        })
-        .collect()
+fn parameters<'a>(mount: &'a PlannedMount, label: Option<&'a str>) -> Vec<Parameter<'a>> {
+    let options = &mount.options;
+    let superblock = options.superblock.iter().map(|word| Parameter::Flag(word));
+    let own = options.parameters.iter().map(|word| match word.split_once('=') {
+        Some((key, value)) => Parameter::Value(key, value),
+        None => Parameter::Flag(word.as_str()),
+    });
+    // Files of these get their labels from the policy (selinux(8)), as in runc.
+    let label = label.filter(|_| !matches!(mount.kind.as_str(), "proc" | "sysfs" | "mqueue"));
+    superblock.chain(own).chain(label.map(|label| Parameter::Value("context", label))).collect()
 }
 
-fn is_bound(plan: &Plan, destination: &str) -> bool {
-    plan.spec.mounts.iter().any(|mount| {
-        mount.destination.trim_end_matches('/') == destination
-            && (mount.kind.as_deref() == Some("bind")
-                || mount.options.iter().any(|option| option == "bind" || option == "rbind"))
-    })
+fn is_denied(error: &MountError) -> bool {
+    let (MountError::Create { source, .. } | MountError::Option { source, .. }) = error else { return false };
+    source.raw_os_error() == Some(libc::EPERM)
+}
+
+/// Whether a place that is missing is made as a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Folder,
+    File,
 }
 
 /// Places below /proc that may be mounted over (what lxcfs offers); others could hide what security depends on.
-const PROC_ALLOWED: [&str; 9] = [
+const PROC_ALLOWED: [&str; 10] = [
     "cpuinfo",
     "diskstats",
     "meminfo",
@@ -388,6 +334,7 @@ const PROC_ALLOWED: [&str; 9] = [
     "loadavg",
     "slabinfo",
     "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
 ];
 
 fn check_proc(mount: &PlannedMount) -> Result<()> {
@@ -409,7 +356,21 @@ fn inside_proc(destination: &str) -> Error {
     }
 }
 
-fn parse_propagation(word: Option<&str>) -> Result<Option<(Propagation, Depth)>> {
+fn is_proc_itself(destination: &str) -> bool {
+    destination.trim_end_matches('/') == "/proc"
+}
+
+/// Nothing but a proc file system may be at /proc: limits and labels are written there.
+fn check_is_proc(tree: &Detached) -> Result<()> {
+    let kind = rustix::fs::fstatfs(tree).act(|| "examine what goes to /proc".to_owned())?.f_type;
+    if kind == rustix::fs::PROC_SUPER_MAGIC {
+        return Ok(());
+    }
+    Err(Error::Config { field: "mounts".into(), problem: "/proc can only be a proc file system".into() })
+}
+
+fn root_propagation(plan: &Plan) -> Result<Option<(Propagation, Depth)>> {
+    let word = plan.spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
     let Some(word) = word.filter(|word| !word.is_empty()) else { return Ok(None) };
     let options = crate::mount_options::parse(&[word.to_owned()], false);
     options.propagation.map(Some).ok_or_else(|| Error::Config {
@@ -419,11 +380,10 @@ fn parse_propagation(word: Option<&str>) -> Result<Option<(Propagation, Depth)>>
 }
 
 /// Keeps the container's mounts from spreading to the host.
-fn propagate_host_mounts(plan: &Plan) -> Result<()> {
+fn propagate_host_mounts(root: Option<(Propagation, Depth)>) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let host = rustix::fs::open("/", flags, Mode::empty()).act(|| "open /".to_owned())?;
-    let word = plan.spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
-    let propagation = match parse_propagation(word)? {
+    let propagation = match root {
         Some((Propagation::Private, _)) => Propagation::Private,
         // Also for a shared root: only what is mounted below the container's own root is shared.
         _ => Propagation::Slave,

@@ -37,6 +37,12 @@ pub struct Linux {
     /// Kernel parameters of the container's namespaces.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
+    /// Offsets of a new time namespace, by clock: `monotonic`, `boottime`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub time_offsets: BTreeMap<String, TimeOffset>,
+    /// Network devices of the host that move into the container, by their names on the host.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Paths hidden from the container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub masked_paths: Vec<String>,
@@ -79,6 +85,25 @@ pub enum NamespaceKind {
     Cgroup,
     /// Boot and monotonic clocks.
     Time,
+}
+
+/// How far a clock of the container is ahead of the host's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimeOffset {
+    /// Seconds.
+    pub secs: i64,
+    /// Nanoseconds beside.
+    pub nanosecs: u32,
+}
+
+/// A network device that moves into the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetDevice {
+    /// Its name there; none or empty keeps the one it has.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
 }
 
 /// A range of ids of a user namespace.
