@@ -16,7 +16,7 @@ use crate::{
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
     hooks, idmap, init, limits,
-    oci::{Spec, State, Status},
+    oci::{Hook, Spec, State, Status},
     plan::{Choices, IdMaps, Plan},
     rootless, stage,
     state::{Owner, Record, Store},
@@ -58,15 +58,29 @@ pub struct Request<'a> {
 /// The caller must have reserved the id.
 pub fn create(request: Request<'_>) -> Result<Created> {
     let (store, id) = (request.store, request.id);
-    let result = create_reserved(request);
+    let mut undone = None;
+    let result = create_reserved(request, &mut undone);
     if result.is_err() {
         // The failure that is being told matters more than one of the clean-up.
         let _ = store.remove(id);
+        if let Some(Undone { spec, record }) = undone {
+            tell_failed_hooks(
+                "poststop",
+                spec.hooks.as_ref().map(|hooks| &hooks.poststop),
+                &record.state(Status::Stopped),
+            );
+        }
     }
     result
 }
 
-fn create_reserved(request: Request<'_>) -> Result<Created> {
+/// What had come so far that hooks had run, and was undone: its poststop hooks run too (runtime.md, "Lifecycle", 3 to 5).
+struct Undone {
+    spec: Spec,
+    record: Record,
+}
+
+fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<Created> {
     let Request { store, id, bundle, spec, owner, choices } = request;
     let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
     let path = cgroup_path(id, &spec);
@@ -100,7 +114,7 @@ fn create_reserved(request: Request<'_>) -> Result<Created> {
     let plan = Plan::new(id, bundle, spec.clone(), group.clone(), choices)?;
     let inside = Inside::of(&plan)?;
     let launched = launch(plan, &group).and_then(|(child, channel)| {
-        let made = Making { store, spec: &spec, group: &group, limits: &limits, inside, record };
+        let made = Making { store, spec: &spec, group: &group, limits: &limits, inside, undone, record };
         made.finish(child, channel)
     });
     if launched.is_err() {
@@ -180,6 +194,7 @@ struct Making<'a> {
     group: &'a Cgroup,
     limits: &'a Limits,
     inside: Inside,
+    undone: &'a mut Option<Undone>,
     record: Record,
 }
 
@@ -241,10 +256,11 @@ impl Making<'_> {
         self.await_ready(child, channel)
     }
 
-    fn await_ready(&self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
+    fn await_ready(&mut self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
         loop {
             match channel.next().act(|| "listen to the first process".to_owned())? {
                 Some(FromInit::AwaitHooks) => {
+                    *self.undone = Some(Undone { spec: self.spec.clone(), record: self.record.clone() });
                     if let Some(hooks) = &self.spec.hooks {
                         let state = self.record.state(Status::Creating);
                         hooks::run("prestart", &hooks.prestart, &state)?;
@@ -338,10 +354,12 @@ impl Created {
 
 /// Runs the poststart hooks; failures are told on standard error and stop nothing.
 pub fn run_poststart(spec: &Spec, state: &State) {
-    if let Some(hooks) = &spec.hooks {
-        for error in hooks::run_all("poststart", &hooks.poststart, state) {
-            eprintln!("gantry-runtime: {}", error.chain());
-        }
+    tell_failed_hooks("poststart", spec.hooks.as_ref().map(|hooks| &hooks.poststart), state);
+}
+
+fn tell_failed_hooks(point: &'static str, hooks: Option<&Vec<Hook>>, state: &State) {
+    for error in hooks::run_all(point, hooks.map(Vec::as_slice).unwrap_or_default(), state) {
+        eprintln!("gantry-runtime: {}", error.chain());
     }
 }
 
@@ -353,9 +371,7 @@ pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
         group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
     let removed = store.remove(&record.id);
     if let Some(hooks) = poststop_hooks(&record.bundle) {
-        for error in hooks::run_all("poststop", &hooks, &record.state(Status::Stopped)) {
-            eprintln!("gantry-runtime: {}", error.chain());
-        }
+        tell_failed_hooks("poststop", Some(&hooks), &record.state(Status::Stopped));
     }
     cleaned.and(removed)
 }

@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::{
     error::{Act, Error, Result},
     filter::{self, Filter},
+    hooks,
     monitor::Overlay,
     oci::{Capabilities, Linux, Spec},
 };
@@ -146,6 +147,9 @@ impl Plan {
         }
         if !process.cwd.starts_with('/') {
             return Err(config("process.cwd", &format!("{:?} is not absolute", process.cwd)));
+        }
+        if let Some(hooks) = &spec.hooks {
+            hooks::check(hooks)?;
         }
         let namespaces = NamespacePlan::of(&spec, &linux)?;
         if choices.overlay.is_some() && !namespaces.separate.contains(Namespaces::MOUNT) {
