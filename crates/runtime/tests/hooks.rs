@@ -42,7 +42,7 @@ fn each_point_has_its_namespaces_and_its_state() {
         poststop: vec![with_name("poststop")],
     });
     assert!(sandbox.create().status.success(), "{}", text(&fs::read(sandbox.path("err")).unwrap()));
-    let pid = sandbox.state()["pid"].to_string();
+    let pid = sandbox.state()["pid"].clone();
     assert!(sandbox.output(&["start", &sandbox.id]).status.success());
     sandbox.await_status("stopped");
     assert!(sandbox.output(&["delete", &sandbox.id]).status.success());
@@ -67,7 +67,7 @@ fn each_point_has_its_namespaces_and_its_state() {
         assert_eq!(state["id"], sandbox.id.as_str());
         assert_eq!(state["annotations"]["org.example.key"], "value");
         assert_eq!(state["bundle"], sandbox.bundle().to_str().unwrap());
-        assert_eq!(state["pid"].to_string() == pid, with_pid, "{line}");
+        assert_eq!(state["pid"] == pid, with_pid, "{line}");
     }
 }
 
