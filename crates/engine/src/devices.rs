@@ -158,5 +158,5 @@ pub(crate) fn apply(path: &str, resources: &oci::Resources) -> Result<()> {
         pids: resources.pids.map(|pids| pids.limit),
         ..Limits::default()
     };
-    cgroup(path)?.apply(&limits).map_err(|error| cgroup_error(path, &error))
+    cgroup(path)?.apply(&limits).map(drop).map_err(|error| cgroup_error(path, &error))
 }

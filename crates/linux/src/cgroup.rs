@@ -4,6 +4,9 @@
 //! itself: the kernel then skips the global lock that every write of another process's id takes.
 
 mod devices;
+mod error;
+mod folder;
+mod freezer;
 mod hierarchy;
 mod limits;
 mod stats;
@@ -17,97 +20,12 @@ use std::{
 };
 
 pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
+pub use error::CgroupError;
+pub use folder::{Folder, open_folder};
+use folder::{collect_processes, create_folder, remove_tree};
 pub use hierarchy::{Hierarchies, Hierarchy, Layout, Version};
-pub use limits::{BlockLimits, CpuLimits, Limits, MemoryLimits, Rate, Setting};
+pub use limits::{Absence, BlockLimits, CpuLimits, InForce, Limits, MemoryLimits, Rate, Setting};
 pub use stats::{BlockStats, CpuStats, MemoryStats, PidsStats, Stats};
-
-/// A cgroup operation that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CgroupError {
-    /// The list of mounts cannot be read.
-    #[error("read {path}")]
-    Detect {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A folder cannot be made or removed.
-    #[error("{act} cgroup {path}")]
-    Folder {
-        /// `create` or `remove`.
-        act: &'static str,
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A file refuses a value.
-    #[error("write {value:?} to {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The value.
-        value: String,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot be read.
-    #[error("read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A limit needs a controller that no hierarchy has.
-    #[error("{setting} needs the {controller} controller, which this host does not offer")]
-    NoController {
-        /// What was asked for.
-        setting: String,
-        /// What is missing.
-        controller: String,
-    },
-    /// A path that would leave the hierarchy.
-    #[error("cgroup path {0:?} must not contain '..'")]
-    Path(String),
-    /// The device filter of v2 cannot be loaded.
-    #[error("load the device filter of cgroup {path}")]
-    DeviceFilter {
-        /// The group.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// Frozen or thawed too slowly.
-    #[error("cgroup {path} did not become {wanted} within {seconds} s")]
-    Timeout {
-        /// The group.
-        path: PathBuf,
-        /// `frozen`, `thawed` or `empty`.
-        wanted: &'static str,
-        /// How long.
-        seconds: u64,
-    },
-}
-
-/// One folder of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
-    /// Which kind of hierarchy.
-    pub version: Version,
-    /// Controllers that act there.
-    pub controllers: Vec<String>,
-    /// The folder.
-    pub path: PathBuf,
-    /// Mount point of the hierarchy.
-    pub mount: PathBuf,
-}
 
 /// One group in all hierarchies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,6 +77,38 @@ impl Cgroup {
             }
         }
         Ok(Cgroup { folders })
+    }
+
+    /// The group at a path below this one, for one controller or for all; the others stay.
+    pub fn below(mut self, controller: Option<&str>, path: &str) -> Result<Cgroup, CgroupError> {
+        if path.split('/').any(|part| part == "..") {
+            return Err(CgroupError::Path(path.to_owned()));
+        }
+        let relative = path.trim_matches('/');
+        let mut found = false;
+        for folder in &mut self.folders {
+            let wanted = controller.is_none_or(|name| {
+                folder
+                    .controllers
+                    .iter()
+                    .any(|known| known == name || known.strip_prefix("name=") == Some(name))
+                    || name.is_empty() && folder.version == Version::V2
+            });
+            let below = folder.path.join(relative);
+            // A hierarchy without controllers need not have the group that the others have.
+            if wanted && !relative.is_empty() && (controller.is_some() || below.is_dir()) {
+                folder.path = below;
+            }
+            found |=
+                wanted && folder.path.is_dir() && (relative.is_empty() || folder.path.ends_with(relative));
+        }
+        if found {
+            return Ok(self);
+        }
+        Err(CgroupError::NoGroup {
+            path: path.to_owned(),
+            controller: controller.unwrap_or("any").to_owned(),
+        })
     }
 
     /// Its folders.
@@ -243,26 +193,79 @@ impl Cgroup {
         rustix::fs::open(&self.unified()?.path, flags, Mode::empty()).ok()
     }
 
-    /// Puts limits and device rules in force.
-    pub fn apply(&self, limits: &Limits) -> Result<(), CgroupError> {
+    /// Puts limits and device rules in force; returns what this kernel has no file for.
+    pub fn apply(&self, limits: &Limits) -> Result<Vec<String>, CgroupError> {
+        self.check_usage(limits)?;
         let legacy = self.folders.iter().any(|folder| folder.version == Version::V1);
-        let settings = if legacy { limits.v1() } else { limits.v2() };
+        let in_force = self.in_force(limits);
+        let mut settings = limits.v2(&in_force);
+        let mut passed_over: Vec<String> = Vec::new();
+        if legacy {
+            // Controllers that the unified hierarchy has beside those of v1 are used there.
+            settings.retain(|setting| self.unified_has(&setting.controller));
+            let v1 = limits.v1();
+            settings.extend(v1.into_iter().filter(|setting| !self.unified_has(&setting.controller)));
+        } else {
+            passed_over.extend(limits.without_v2().into_iter().map(str::to_owned));
+        }
+        self.put_all(&settings, &mut passed_over)?;
+        for setting in limits.unified_settings() {
+            self.put_unified(&setting)?;
+        }
+        self.apply_devices(limits, legacy)?;
+        Ok(passed_over)
+    }
+
+    fn put_all(&self, settings: &[Setting], passed_over: &mut Vec<String>) -> Result<(), CgroupError> {
         // Limits depend on each other (memory may not exceed memory and swap together, quota depends on the period), and
         // which must go first depends on what is in force: what is refused is tried again after the others.
         let mut refused = Vec::new();
-        for setting in &settings {
+        for setting in settings {
             match self.put(setting) {
+                Ok(Outcome::Done) => {}
+                Ok(Outcome::NoFile) if setting.absence == Absence::Fine => {}
+                Ok(Outcome::NoFile) => {
+                    passed_over.extend(setting.choices.first().map(|(file, _)| file.clone()))
+                }
                 Err(CgroupError::Write { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
                     refused.push(setting);
                 }
-                other => other?,
+                Err(error) => return Err(error),
             }
         }
-        refused.into_iter().try_for_each(|setting| self.put(setting))?;
-        if legacy {
-            limits.unified_settings().iter().try_for_each(|setting| self.put_unified(setting))?;
+        refused.into_iter().try_for_each(|setting| self.put(setting).map(drop))
+    }
+
+    /// Refuses a memory limit below what is in use, when that is asked for.
+    fn check_usage(&self, limits: &Limits) -> Result<(), CgroupError> {
+        let Some(limit) = limits.memory.limit.filter(|limit| *limit > 0 && limits.memory.check_before_update)
+        else {
+            return Ok(());
+        };
+        let usage = self.file("memory", "memory.usage_in_bytes", "memory.current");
+        match usage.and_then(|text| text.trim().parse::<i64>().ok()) {
+            Some(usage) if usage > limit => Err(CgroupError::InUse { limit, usage }),
+            _ => Ok(()),
         }
-        self.apply_devices(limits, legacy)
+    }
+
+    fn in_force(&self, limits: &Limits) -> InForce {
+        let mut in_force = InForce::default();
+        let Some(folder) = self.unified() else { return in_force };
+        if limits.memory.swap.is_some_and(|swap| swap > 0) && limits.memory.limit.is_none() {
+            in_force.memory_max =
+                read(&folder.path.join("memory.max")).ok().and_then(|text| text.trim().parse().ok());
+        }
+        if limits.cpu.period.is_some() && limits.cpu.quota.is_none() {
+            let text = read(&folder.path.join("cpu.max")).unwrap_or_default();
+            in_force.cpu_max = text.split_whitespace().next().map(str::to_owned);
+        }
+        in_force
+    }
+
+    fn unified_has(&self, controller: &str) -> bool {
+        self.v1(controller).is_none()
+            && self.unified().is_some_and(|folder| folder.controllers.iter().any(|name| name == controller))
     }
 
     fn apply_devices(&self, limits: &Limits, legacy: bool) -> Result<(), CgroupError> {
@@ -272,7 +275,9 @@ impl Cgroup {
         if legacy && let Some(folder) = self.v1("devices") {
             for rule in &limits.devices {
                 let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-                write(&folder.path.join(file), &rule.v1_text())?;
+                for text in rule.v1_texts() {
+                    write(&folder.path.join(file), &text)?;
+                }
             }
             return Ok(());
         }
@@ -285,16 +290,19 @@ impl Cgroup {
         }
     }
 
-    fn put(&self, setting: &Setting) -> Result<(), CgroupError> {
-        let folder = match self.v1(setting.controller) {
+    fn put(&self, setting: &Setting) -> Result<Outcome, CgroupError> {
+        let folder = match self.v1(&setting.controller) {
             Some(folder) => folder,
-            None => match self.unified() {
-                Some(folder) if self.folders.len() == 1 => folder,
-                _ if setting.optional => return Ok(()),
+            None => match self
+                .unified()
+                .filter(|_| self.folders.len() == 1 || self.unified_has(&setting.controller))
+            {
+                Some(folder) => folder,
+                _ if setting.absence != Absence::Error => return Ok(Outcome::NoFile),
                 _ => {
                     return Err(CgroupError::NoController {
-                        setting: setting.file.clone(),
-                        controller: setting.controller.to_owned(),
+                        setting: setting.choices.first().map(|(file, _)| file.clone()).unwrap_or_default(),
+                        controller: setting.controller.clone(),
                     });
                 }
             },
@@ -303,57 +311,19 @@ impl Cgroup {
     }
 
     fn put_unified(&self, setting: &Setting) -> Result<(), CgroupError> {
-        match self.unified() {
-            Some(folder) => put_in(folder, setting),
-            None => Err(CgroupError::NoController {
-                setting: setting.file.clone(),
-                controller: "unified hierarchy".to_owned(),
-            }),
+        let (file, _) = setting.choices.first().cloned().unwrap_or_default();
+        // One file of the folder, never a path.
+        if file.is_empty() || file.contains('/') || file == ".." || file == "." {
+            return Err(CgroupError::NotAFile(file));
         }
-    }
-
-    /// Stops every process until [`Cgroup::thaw`].
-    pub fn freeze(&self) -> Result<(), CgroupError> {
-        if let Some(folder) = self.v1("freezer") {
-            let state = folder.path.join("freezer.state");
-            return await_state(&folder.path, "frozen", || {
-                // Repeating the order catches processes that were forked while it was carried out.
-                write(&state, "FROZEN")?;
-                Ok(read(&state)?.trim() == "FROZEN")
-            });
-        }
-        self.freeze_unified("1", "frozen", "frozen 1")
-    }
-
-    /// Lets them run again.
-    pub fn thaw(&self) -> Result<(), CgroupError> {
-        if let Some(folder) = self.v1("freezer") {
-            let state = folder.path.join("freezer.state");
-            return await_state(&folder.path, "thawed", || {
-                write(&state, "THAWED")?;
-                Ok(read(&state)?.trim() == "THAWED")
-            });
-        }
-        self.freeze_unified("0", "thawed", "frozen 0")
-    }
-
-    fn freeze_unified(&self, order: &str, wanted: &'static str, line: &str) -> Result<(), CgroupError> {
-        let Some(folder) = self.unified() else {
-            return Err(CgroupError::NoController { setting: "pause".into(), controller: "freezer".into() });
+        let offered = |folder: &&Folder| {
+            let known = |name: &String| *name == setting.controller;
+            setting.controller == "cgroup" || self.folders.len() == 1 || folder.controllers.iter().any(known)
         };
-        write(&folder.path.join("cgroup.freeze"), order)?;
-        let events = folder.path.join("cgroup.events");
-        await_state(&folder.path, wanted, || Ok(read(&events)?.lines().any(|l| l == line)))
-    }
-
-    /// Whether it is frozen.
-    pub fn is_frozen(&self) -> bool {
-        if let Some(folder) = self.v1("freezer") {
-            return read(&folder.path.join("freezer.state")).is_ok_and(|state| state.trim() != "THAWED");
+        match self.unified().filter(offered) {
+            Some(folder) => put_in(folder, setting).map(drop),
+            None => Err(CgroupError::NotUnified { file, controller: setting.controller.clone() }),
         }
-        self.unified().is_some_and(|folder| {
-            read(&folder.path.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
-        })
     }
 
     /// Processes in it and in the groups below it.
@@ -365,32 +335,6 @@ impl Cgroup {
         let mut pids = Vec::new();
         collect_processes(&folder.path, &mut pids);
         pids
-    }
-
-    /// Kills everything in it and waits until it is empty.
-    pub fn kill_all(&self) -> Result<(), CgroupError> {
-        if let Some(folder) = self.unified()
-            && folder.path.join("cgroup.kill").exists()
-        {
-            // A process in a v1 folder only (of a runtime that leaves v2 alone) is caught below.
-            write(&folder.path.join("cgroup.kill"), "1").or_else(ignore_missing)?;
-        }
-        let own = std::process::id().cast_signed();
-        let path = self.folders.first().map(|folder| folder.path.clone()).unwrap_or_default();
-        await_state(&path, "empty", || {
-            let pids: Vec<i32> = self.processes().into_iter().filter(|pid| *pid != own).collect();
-            for pid in &pids {
-                if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
-                    // It may be gone already.
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-            }
-            if !pids.is_empty() && self.is_frozen() {
-                // A v1 freezer delivers SIGKILL only after the thaw.
-                self.thaw()?;
-            }
-            Ok(pids.is_empty())
-        })
     }
 
     /// Removes the folders, with those below them. What is not there is fine.
@@ -437,22 +381,26 @@ impl fmt::Display for Cgroup {
     }
 }
 
-fn put_in(folder: &Folder, setting: &Setting) -> Result<(), CgroupError> {
-    let result = write(&folder.path.join(&setting.file), &setting.value);
-    match result {
-        Err(CgroupError::Write { source, .. })
-            if setting.optional && source.kind() == io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
-        other => other,
-    }
+/// What became of a setting.
+enum Outcome {
+    Done,
+    NoFile,
 }
 
-fn ignore_missing(error: CgroupError) -> Result<(), CgroupError> {
-    match error {
-        CgroupError::Write { source, .. } if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => Err(other),
+fn put_in(folder: &Folder, setting: &Setting) -> Result<Outcome, CgroupError> {
+    let mut last = None;
+    for (file, value) in &setting.choices {
+        match write(&folder.path.join(file), value) {
+            Ok(()) => return Ok(Outcome::Done),
+            Err(CgroupError::Write { path, value, source }) if source.kind() == io::ErrorKind::NotFound => {
+                last = Some(CgroupError::Write { path, value, source });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match last {
+        Some(error) if setting.absence == Absence::Error => Err(error),
+        _ => Ok(Outcome::NoFile),
     }
 }
 
@@ -464,107 +412,4 @@ fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
 
 fn read(path: &Path) -> Result<String, CgroupError> {
     fs::read_to_string(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
-}
-
-fn create_folder(folder: &Folder) -> Result<(), CgroupError> {
-    let fail = |path: &Path, source| CgroupError::Folder { act: "create", path: path.to_owned(), source };
-    match fs::create_dir(&folder.path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = folder.path.parent().filter(|parent| parent.starts_with(&folder.mount));
-            let parent = parent.ok_or_else(|| fail(&folder.path, error))?;
-            create_folder(&Folder { path: parent.to_owned(), ..folder.clone() })?;
-            fs::create_dir(&folder.path).map_err(|source| fail(&folder.path, source))?;
-        }
-        Err(source) => return Err(fail(&folder.path, source)),
-    }
-    match folder.version {
-        Version::V1 if folder.controllers.iter().any(|name| name == "cpuset") => inherit_cpuset(&folder.path),
-        Version::V1 => Ok(()),
-        Version::V2 => delegate_controllers(folder),
-    }
-}
-
-/// A new v1 cpuset is empty and takes no process before it has CPUs and memory nodes.
-fn inherit_cpuset(path: &Path) -> Result<(), CgroupError> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let value = read(&parent.join(file))?;
-        write(&path.join(file), value.trim())?;
-    }
-    Ok(())
-}
-
-/// Turns the controllers on for the new folder, in its parent; those that the parent cannot give are left out.
-fn delegate_controllers(folder: &Folder) -> Result<(), CgroupError> {
-    let Some(parent) = folder.path.parent() else { return Ok(()) };
-    let offered = read(&parent.join("cgroup.controllers"))?;
-    let active = read(&parent.join("cgroup.subtree_control"))?;
-    for name in
-        offered.split_whitespace().filter(|name| !active.split_whitespace().any(|other| other == *name))
-    {
-        // A parent with processes of its own refuses (cgroups(7), no internal processes); what needs it will say so.
-        let _ = write(&parent.join("cgroup.subtree_control"), &format!("+{name}"));
-    }
-    Ok(())
-}
-
-fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
-    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for child in child_folders(folder) {
-        collect_processes(&child, pids);
-    }
-}
-
-fn child_folders(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-fn remove_tree(folder: &Path, deadline: Instant) -> io::Result<()> {
-    let mut pause = Duration::from_micros(200);
-    loop {
-        match fs::remove_dir(folder) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // A process that has just ended, or groups that the container made below.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                for child in child_folders(folder) {
-                    remove_tree(&child, deadline)?;
-                }
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn await_state(
-    path: &Path,
-    wanted: &'static str,
-    mut reached: impl FnMut() -> Result<bool, CgroupError>,
-) -> Result<(), CgroupError> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_micros(100);
-    while !reached()? {
-        if Instant::now() > deadline {
-            return Err(CgroupError::Timeout { path: path.to_owned(), wanted, seconds: PATIENCE.as_secs() });
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
-/// A descriptor of the group's folder on v2, as systemd and BPF take it.
-pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(fd)
 }

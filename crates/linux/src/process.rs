@@ -363,45 +363,6 @@ pub fn trim_heap() {
     }
 }
 
-/// I/O priority of the calling process (ioprio_set(2)); class 1 real-time, 2 best effort, 3 idle.
-pub fn set_io_priority(class: u16, priority: u16) -> io::Result<()> {
-    // IOPRIO_WHO_PROCESS is 1 and IOPRIO_CLASS_SHIFT 13 (linux/ioprio.h).
-    let value = (libc::c_int::from(class) << 13) | libc::c_int::from(priority);
-    // SAFETY: ioprio_set takes numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, value) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Parameters of [`set_scheduler`], as sched_setattr(2) has them.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(C)]
-pub struct SchedulerAttributes {
-    /// Size of this structure; filled in.
-    pub size: u32,
-    /// SCHED_OTHER 0, FIFO 1, RR 2, BATCH 3, IDLE 5, DEADLINE 6.
-    pub policy: u32,
-    /// SCHED_FLAG_*.
-    pub flags: u64,
-    /// Nice value.
-    pub nice: i32,
-    /// Static priority.
-    pub priority: u32,
-    /// Deadline scheduling: runtime in nanoseconds.
-    pub runtime: u64,
-    /// Deadline scheduling: deadline in nanoseconds.
-    pub deadline: u64,
-    /// Deadline scheduling: period in nanoseconds.
-    pub period: u64,
-}
-
-/// CPU scheduling of the calling thread (sched_setattr(2)).
-pub fn set_scheduler(mut attributes: SchedulerAttributes) -> io::Result<()> {
-    attributes.size = size_of::<SchedulerAttributes>() as u32;
-    // SAFETY: the structure has the layout of the first version of sched_attr and lives through the call.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Sets the domain name of the uts namespace.
 pub fn set_domain_name(name: &str) -> io::Result<()> {
     Ok(rustix::system::setdomainname(name.as_bytes())?)

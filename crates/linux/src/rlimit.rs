@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
 
 /// A resource that can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,18 @@ impl Limited {
 
     /// Sets both limits of the calling process; `u64::MAX` is infinity.
     pub fn set(self, soft: u64, hard: u64) -> io::Result<()> {
-        let bound = |value: u64| (value != u64::MAX).then_some(value);
-        Ok(setrlimit(self.0, Rlimit { current: bound(soft), maximum: bound(hard) })?)
+        Ok(setrlimit(self.0, bounds(soft, hard))?)
     }
+
+    /// Sets both limits of another process.
+    pub fn set_for(self, pid: i32, soft: u64, hard: u64) -> io::Result<()> {
+        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        prlimit(Some(pid), self.0, bounds(soft, hard))?;
+        Ok(())
+    }
+}
+
+fn bounds(soft: u64, hard: u64) -> Rlimit {
+    let bound = |value: u64| (value != u64::MAX).then_some(value);
+    Rlimit { current: bound(soft), maximum: bound(hard) }
 }

@@ -23,6 +23,7 @@ use lexopt::prelude::*;
 
 use crate::{
     error::{Act, Error, Result},
+    log::{self, Format, Log},
     monitor, pid1, protect,
     state::{DEFAULT_ROOT, Store},
 };
@@ -32,30 +33,47 @@ use crate::{
 pub struct Global {
     /// Where state is kept.
     pub store: Store,
-    /// Where errors go beside standard error.
-    log: Option<PathBuf>,
-    /// Whether they go there as JSON.
-    json: bool,
+    /// Who makes cgroups.
+    pub manager: Manager,
+    /// The executable that checkpoints and restores.
+    pub criu: PathBuf,
+}
+
+/// Who makes the cgroups of new containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Manager {
+    /// The runtime itself.
+    #[default]
+    Files,
+    /// systemd, over D-Bus.
+    Systemd,
 }
 
 const USAGE: &str = "\
-usage: gantry-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup] COMMAND
+usage: gantry-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup]
+                      [--rootless true|false|auto] [--criu PATH] COMMAND
 
-  create  [--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] [--no-pivot] [--preserve-fds N] ID
+  create  [--bundle DIR] [--pid-file FILE] [--pidfd-socket SOCKET] [--console-socket SOCKET] [--no-pivot]
+          [--no-new-keyring] [--preserve-fds N] ID
   start   ID
-  run     [--detach] [--keep] and the options of create ID
+  run     [--detach] [--keep] [--no-subreaper] and the options of create ID
   state   ID
   kill    [--all] ID [SIGNAL]
   delete  [--force] ID
   exec    [--process FILE] [--detach] [--tty] [--cwd DIR] [--env NAME=VALUE] [--user UID[:GID]]
-          [--pid-file FILE] [--console-socket SOCKET] ID [COMMAND ARGUMENT...]
+          [--additional-gids GID] [--cap CAPABILITY] [--no-new-privs] [--apparmor PROFILE]
+          [--process-label LABEL] [--cgroup [CONTROLLER:]PATH] [--ignore-paused] [--preserve-fds N]
+          [--pid-file FILE] [--pidfd-socket SOCKET] [--console-socket SOCKET] ID [COMMAND ARGUMENT...]
   list    [--format table|json] [--quiet]
-  ps      [--format table|json] ID
+  ps      [--format table|json] ID [PS OPTION...]
   pause | resume ID
-  update  [--resources FILE|-] [--memory BYTES] [--cpu-quota MICROSECONDS] ... ID
-  events  [--stats] [--interval SECONDS] ID
+  update  [--resources FILE|-] [--memory BYTES] [--memory-reservation BYTES] [--memory-swap BYTES]
+          [--cpu-share N] [--cpu-quota US] [--cpu-period US] [--cpu-burst US] [--cpu-rt-runtime US]
+          [--cpu-rt-period US] [--cpu-idle 0|1] [--cpuset-cpus LIST] [--cpuset-mems LIST] [--pids-limit N]
+          [--blkio-weight N] [--l3-cache-schema TEXT] [--mem-bw-schema TEXT] ID
+  events  [--stats] [--interval DURATION] ID
   features
-  spec    [--bundle DIR]
+  spec    [--bundle DIR] [--rootless]
   monitor DIR       stay with one container of the engine
   init    [--] COMMAND [ARGUMENT...]    first process of a container: reaps and passes signals on
 ";
@@ -66,32 +84,40 @@ pub fn main(all: Vec<OsString>) -> i32 {
     if all.get(1).is_some_and(|word| word == "init") {
         return pid1::run(all[2..].to_vec());
     }
-    let mut global = Global { store: Store::new(DEFAULT_ROOT), log: None, json: false };
-    match dispatch(&all, &mut global) {
+    let mut command = String::new();
+    match dispatch(&all, &mut command) {
         Ok(code) => code,
         Err(error) => {
-            report(&global, &error);
+            log::error(&error.chain());
             match error {
                 // exec and run speak for the program, which could not be run; the other commands fail plainly.
                 Error::Child { .. } | Error::NoProgram { .. } | Error::NotExecutable { .. } => {
                     error.exit_code()
                 }
+                // As with runc: any other code could be that of a program.
+                _ if command == "exec" => 255,
                 _ => 1,
             }
         }
     }
 }
 
-fn dispatch(all: &[OsString], global: &mut Global) -> Result<i32> {
+fn dispatch(all: &[OsString], name: &mut String) -> Result<i32> {
+    let mut global =
+        Global { store: Store::new(default_root()), manager: Manager::Files, criu: PathBuf::from("criu") };
+    let mut log = Log::default();
     let mut parser = lexopt::Parser::from_args(all.iter().skip(1).cloned());
     let usage = |error: lexopt::Error| Error::Usage(error.to_string());
     while let Some(argument) = parser.next().map_err(usage)? {
         match argument {
             Long("root") => global.store = Store::new(crate::state::absolute(&path(&mut parser)?)?),
-            Long("log") => global.log = Some(path(&mut parser)?),
-            Long("log-format") => global.json = text(&mut parser)? == "json",
-            Long("debug" | "systemd-cgroup") => {}
-            Long("rootless" | "criu" | "log-level") => drop(text(&mut parser)?),
+            Long("log") => log.file = Some(crate::state::absolute(&path(&mut parser)?)?),
+            Long("log-format") => log.format = Format::from_name(&text(&mut parser)?)?,
+            Long("debug") => log.debug = true,
+            Long("log-level") => log.debug = text(&mut parser)? == "debug",
+            Long("systemd-cgroup") => global.manager = Manager::Systemd,
+            Long("criu") => global.criu = path(&mut parser)?,
+            Long("rootless") => check_rootless(&text(&mut parser)?)?,
             Short('h') | Long("help") => {
                 print(USAGE)?;
                 return Ok(0);
@@ -104,14 +130,39 @@ fn dispatch(all: &[OsString], global: &mut Global) -> Result<i32> {
                 ))?;
                 return Ok(0);
             }
-            Value(command) => return command_of(&command.to_string_lossy(), all, global, parser),
+            Value(command) => {
+                *name = command.to_string_lossy().into_owned();
+                log::begin(log);
+                return command_of(name, all, &global, parser);
+            }
             other => return Err(Error::Usage(other.unexpected().to_string())),
         }
     }
     Err(Error::Usage(format!("no command\n{USAGE}")))
 }
 
+/// Where state is unless the command line says it; an ordinary user has a folder of his own (XDG Base Directory).
+fn default_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+    match own {
+        Some(folder) if !rustix::process::geteuid().is_root() => PathBuf::from(folder).join("gantry-runtime"),
+        _ => PathBuf::from(DEFAULT_ROOT),
+    }
+}
+
+/// What the kernel refuses is found out by trying; the option of runc is understood and changes nothing.
+fn check_rootless(value: &str) -> Result<()> {
+    match value {
+        "auto" | "true" | "false" | "1" | "0" | "t" | "f" | "" => Ok(()),
+        other => Err(Error::Usage(format!("--rootless {other:?} is none of true, false and auto"))),
+    }
+}
+
 fn command_of(command: &str, all: &[OsString], global: &Global, parser: lexopt::Parser) -> Result<i32> {
+    if matches!(parser.clone().next(), Ok(Some(Short('h') | Long("help")))) {
+        print(USAGE)?;
+        return Ok(0);
+    }
     if matches!(command, "create" | "run" | "exec" | "monitor") {
         protect::from_overwriting(all)?;
     }
@@ -134,21 +185,6 @@ fn command_of(command: &str, all: &[OsString], global: &Global, parser: lexopt::
         "monitor" => monitor::run(&operand(parser, "DIR")?),
         other => Err(Error::Usage(format!("unknown command {other:?}\n{USAGE}"))),
     }
-}
-
-fn report(global: &Global, error: &Error) {
-    let message = error.chain();
-    eprintln!("gantry-runtime: {message}");
-    let Some(path) = &global.log else { return };
-    let line = if global.json {
-        let time = crate::clock::now();
-        serde_json::json!({ "level": "error", "msg": message, "time": time }).to_string()
-    } else {
-        format!("time=\"{}\" level=error msg={message:?}", crate::clock::now())
-    };
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    // The error itself was told on standard error.
-    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
 }
 
 /// Writes to standard output.

@@ -126,6 +126,17 @@ pub enum Error {
         /// What it is.
         status: String,
     },
+    /// A signal for a container whose first process is gone.
+    #[error("cannot kill container {0}: container not running")]
+    NotRunning(String),
+    /// A container that is to be deleted still runs.
+    #[error("cannot delete container {id} that is not stopped: it is {status}")]
+    NotStopped {
+        /// The container.
+        id: String,
+        /// What it is.
+        status: String,
+    },
     /// A state file is damaged.
     #[error("parse state {path}")]
     State {

@@ -14,9 +14,10 @@ use crate::{
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
     filter::{self, Filter},
-    init::identity,
-    oci::{Process, Spec, Status},
-    plan::{self, CapabilitySets, Stdio},
+    inherited::Inherited,
+    init::{identity, priority::Priority},
+    oci::{Process, Status},
+    plan::{self, CapabilitySets, Keyring, Stdio},
     state::Store,
 };
 
@@ -46,7 +47,68 @@ pub struct Request<'a> {
     /// Size of the terminal when the process does not say.
     pub console_size: Option<(u16, u16)>,
     /// Descriptors after the third that the program keeps.
-    pub preserve_fds: i32,
+    pub inherited: Inherited,
+    /// Cgroups below those of the container.
+    pub cgroups: SubGroups,
+    /// What happens when the container is paused.
+    pub when_paused: WhenPaused,
+}
+
+/// Whether a process may be made in a paused container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenPaused {
+    /// No.
+    #[default]
+    Refuse,
+    /// Yes; it goes on when the container does.
+    Wait,
+}
+
+/// Existing groups below those of the container, as `exec --cgroup` names them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubGroups {
+    /// Controller (none for all) and path.
+    list: Vec<(Option<String>, String)>,
+}
+
+impl SubGroups {
+    /// From `[CONTROLLER[,CONTROLLER...]:]PATH`.
+    pub fn parse(arguments: &[String]) -> Result<SubGroups> {
+        let mut list: Vec<(Option<String>, String)> = Vec::new();
+        for argument in arguments {
+            let (controllers, path) = match argument.split_once(':') {
+                Some((controllers, path)) => {
+                    (controllers.split(',').map(|c| Some(c.to_owned())).collect(), path)
+                }
+                None => (vec![None], argument.as_str()),
+            };
+            if path.split('/').any(|part| part == "..") {
+                return Err(Error::Usage(format!(
+                    "--cgroup {argument:?} is not below the container's cgroup"
+                )));
+            }
+            for controller in controllers {
+                if list.iter().any(|(known, _)| *known == controller) {
+                    return Err(Error::Usage(format!(
+                        "--cgroup {argument:?} is given twice for one controller"
+                    )));
+                }
+                list.push((controller, path.to_owned()));
+            }
+        }
+        Ok(SubGroups { list })
+    }
+
+    /// The groups of a process of the container.
+    fn of(&self, group: &Cgroup, id: &str) -> Result<Cgroup> {
+        let mut group = group.clone();
+        for (controller, path) in &self.list {
+            group = group
+                .below(controller.as_deref(), path)
+                .map_err(|source| Error::Cgroup { id: id.to_owned(), source })?;
+        }
+        Ok(group)
+    }
 }
 
 /// Every kind that can be joined by a pidfd.
@@ -70,13 +132,15 @@ struct Job {
     group: Cgroup,
     stdio: Stdio,
     console_size: Option<(u16, u16)>,
-    preserve_fds: i32,
+    inherited: Inherited,
+    priority: Priority,
+    keyring: Option<String>,
     proc: OwnedFd,
 }
 
 /// Enters the container up to the point where only the start order is missing.
 pub fn enter(request: Request<'_>) -> Result<Entered> {
-    let Request { store, id, mut process, stdio, console_size, preserve_fds } = request;
+    let Request { store, id, mut process, stdio, console_size, inherited, cgroups, when_paused } = request;
     let record = store.load(id)?;
     let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
     let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
@@ -84,11 +148,16 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     let container = process::pidfd(record.pid);
     let status = record.status(&group);
     // The pidfd was opened before the start time was compared: it is the right process or none.
-    let (Ok(container), Status::Running | Status::Created) = (container, status) else {
+    let may = match status {
+        Status::Running | Status::Created => true,
+        Status::Paused => when_paused == WhenPaused::Wait,
+        Status::Stopped | Status::Creating => false,
+    };
+    let (Ok(container), true) = (container, may) else {
         let status = format!("{status:?}").to_lowercase();
         return Err(Error::WrongState { act: "exec in", id: id.to_owned(), status });
     };
-    let spec = Spec::load(&record.bundle)?;
+    let spec = store.config(&record)?;
     if process.args.is_empty() {
         return Err(Error::Config { field: "process.args".into(), problem: "is empty".into() });
     }
@@ -109,8 +178,12 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     }
     // The container may have moved its first process into a group below its own.
     let group = Cgroup::of_process(&hierarchies, record.pid).map_err(cgroup_error)?;
+    let group = cgroups.of(&group, id)?;
+    identity::check(&process)?;
+    let priority = Priority::of(&process, spec.linux.as_ref())?;
     let proc = plan::open_proc()?;
     let oom_score = process.oom_score_adj;
+    let limits_of = join.contains(Namespaces::USER).then(|| process.clone());
     let job = Job {
         process,
         capabilities,
@@ -120,12 +193,19 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
         group: group.clone(),
         stdio,
         console_size,
-        preserve_fds,
+        inherited,
+        priority,
+        keyring: (record.keyring == Keyring::New).then(|| id.to_owned()),
         proc,
     };
     let (child, channel) = launch(job, &group)?;
     let entered = oom_score.map_or(Ok(()), |score| crate::init::set_oom_score(child.pid, score));
-    match entered.and_then(|()| await_ready(&child, &channel)) {
+    let ready = entered.and_then(|()| await_ready(&child, &channel)).and_then(|terminal| {
+        // As with a container's first process.
+        limits_of.map_or(Ok(()), |process| Priority::of(&process, None)?.limit_other(child.pid))?;
+        Ok(terminal)
+    });
+    match ready {
         Ok(terminal) => Ok(Entered { child, channel, terminal, group }),
         Err(error) => {
             // It may have ended by itself; either way it is gone after the wait.
@@ -145,6 +225,7 @@ fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
         back = Some(namespace::open(std::path::Path::new("/proc/self/ns/pid")).act(words)?);
         namespace::join(&job.container, Namespaces::PID).act(|| "join the pid namespace".to_owned())?;
     }
+    job.priority.set_initial_affinity()?;
     let cloned = process::clone(Namespaces::EMPTY, unified.as_ref().map(AsFd::as_fd));
     if let Ok(Cloned::Child) = cloned {
         drop(ours);
@@ -185,17 +266,24 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
     if !join.is_empty() {
         namespace::join(&job.container, join).act(|| "join the container's namespaces".to_owned())?;
     }
+    job.priority.set_final_affinity()?;
+    if let Some(id) = &job.keyring {
+        identity::take_keyring(id, join.contains(Namespaces::USER))?;
+    }
     let terminal = match job.stdio {
         Stdio::Terminal => Some(open_terminal()?),
         _ => None,
     };
     identity::enter_working_folder(&job.process.cwd)?;
-    let program = identity::Program::prepare(&job.process)?;
+    let program = identity::Program::prepare(&job.process, job.inherited)?;
     let (master, slave) =
         terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
     channel.report(&FromInit::Ready(master)).act(|| "report that it is ready".to_owned())?;
     channel.expect(ToInit::Start).act(|| "wait for the start".to_owned())?;
-    identity::limit(&job.process)?;
+    if !job.join.contains(Namespaces::USER) {
+        job.priority.limit()?;
+    }
+    job.priority.schedule()?;
     match (&job.stdio, &slave) {
         (_, Some(slave)) => {
             let size = job.process.console_size.map(|size| (size.height, size.width)).or(job.console_size);
@@ -204,7 +292,7 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
         (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
         _ => {}
     }
-    identity::close_others(job.preserve_fds)?;
+    identity::close_others(job.inherited.count())?;
     identity::label(&job.process, job.proc.as_fd())?;
     identity::become_user(&job.process, &job.capabilities, job.filter.as_ref())?;
     Err(program.exec())
@@ -225,6 +313,13 @@ fn open_terminal() -> Result<Terminal> {
 }
 
 impl Entered {
+    /// Ends a process whose program has not started.
+    pub fn undo(&self) {
+        // It may have ended by itself; either way it is gone after the wait.
+        let _ = process::signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(self.child.pid, process::Waiting::Block);
+    }
+
     /// Orders the start; [`crate::launch::outcome`] reads from the channel whether it worked.
     pub fn start(&self) -> Result<()> {
         self.channel.tell(ToInit::Start).act(|| format!("start process {}", self.child.pid))

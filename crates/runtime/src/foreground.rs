@@ -14,33 +14,58 @@ use rustix::{
     termios::{self, OptionalActions, Termios},
 };
 
-use crate::error::{Act, Error, Result};
+use crate::{
+    error::{Act, Error, Result},
+    notify::Notify,
+};
 
-/// Signals that are passed on.
-const FORWARDED: [i32; 8] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGCONT,
-    libc::SIGWINCH,
+/// Signals that are not passed on: those that cannot be taken, those that the kernel sends because of a fault of this
+/// process itself, those of job control and of its own children and sockets, and the two of the C library.
+const OWN: [i32; 17] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGSYS,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGCHLD,
+    libc::SIGPIPE,
+    libc::SIGURG,
+    32,
+    33,
 ];
 
 /// Takes the signals over; to be called before the process is started, so that none is lost.
 pub fn take_signals() -> Result<SignalFd> {
-    SignalFd::new(&FORWARDED).act(|| "take signals over".to_owned())
+    let passed_on: Vec<i32> = (1..=64).filter(|signal| !OWN.contains(signal)).collect();
+    SignalFd::new(&passed_on).act(|| "take signals over".to_owned())
 }
 
 /// Stays until the process has ended.
-pub fn stay(child: &Child, signals: &SignalFd, master: Option<OwnedFd>) -> Result<Ended> {
+pub fn stay(
+    child: &Child,
+    signals: &SignalFd,
+    master: Option<OwnedFd>,
+    notify: Option<Notify>,
+) -> Result<Ended> {
     let relay = master.map(Relay::new).transpose().act(|| "set the terminal up".to_owned())?;
-    let ended = watch(child, signals, relay.as_ref()).act(|| format!("watch process {}", child.pid))?;
+    let ended =
+        watch(child, signals, relay.as_ref(), notify).act(|| format!("watch process {}", child.pid))?;
     ended.ok_or(Error::ChildGone { during: "its run", how: "it was reaped by another".into() })
 }
 
-fn watch(child: &Child, signals: &SignalFd, relay: Option<&Relay>) -> io::Result<Option<Ended>> {
+fn watch(
+    child: &Child,
+    signals: &SignalFd,
+    relay: Option<&Relay>,
+    mut notify: Option<Notify>,
+) -> io::Result<Option<Ended>> {
     let mut input_open = relay.is_some();
     let mut output_open = relay.is_some();
     let mut ended = false;
@@ -61,6 +86,10 @@ fn watch(child: &Child, signals: &SignalFd, relay: Option<&Relay>) -> io::Result
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
         }
+        let notify_at = fds.len();
+        if let Some(notify) = &notify {
+            fds.push(PollFd::new(notify, PollFlags::IN));
+        }
         match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
@@ -73,11 +102,14 @@ fn watch(child: &Child, signals: &SignalFd, relay: Option<&Relay>) -> io::Result
             }
         }
         ended |= ready[1];
+        if ready.get(notify_at) == Some(&true) {
+            notify = notify.filter(|notify| !notify.hear().unwrap_or(true));
+        }
         if let Some(relay) = relay {
             if ready[2] {
                 output_open = copy(relay.master.as_fd(), rustix::stdio::stdout());
             }
-            if ready.get(3) == Some(&true) {
+            if notify_at > 3 && ready[3] {
                 input_open = copy(stdin, relay.master.as_fd());
             }
         }

@@ -17,6 +17,7 @@ mod devices;
 mod hiding;
 mod host_view;
 pub mod identity;
+pub mod priority;
 mod rootfs;
 
 use std::{
@@ -37,7 +38,7 @@ use crate::{
     error::{Act, Error, Result},
     hooks,
     oci::{self, Hooks, Spec, Status},
-    plan::{Gate, Joined, Plan, Stdio},
+    plan::{Gate, Joined, Keyring, Plan, Stdio},
 };
 use rootfs::Rootfs;
 
@@ -94,6 +95,9 @@ fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready
             namespace::join(&fd, kind).act(|| format!("join namespace {}", path.display()))?;
         }
     }
+    if plan.keyring == Keyring::New {
+        identity::take_keyring(&plan.id, plan.namespaces.has_user())?;
+    }
     name_host(&plan.spec)?;
     let mut cgroups = cgroups::Joining::new(plan, channel);
     let rootfs = Rootfs::attach(plan)?;
@@ -108,7 +112,7 @@ fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready
     rootfs.mask(&linux.masked_paths)?;
     let process = process_of(&plan.spec)?.clone();
     enter(plan, rootfs, &process)?;
-    let program = identity::Program::prepare(&process)?;
+    let program = identity::Program::prepare(&process, plan.inherited)?;
     let (master, slave) =
         terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
     Ok((master, Ready { program, slave }))
@@ -250,7 +254,11 @@ fn start_program(plan: &Plan, ready: Ready) -> Result<Never> {
     if let Some(hooks) = &plan.spec.hooks {
         hooks::run("startContainer", &hooks.start_container, &state(plan, Status::Created))?;
     }
-    identity::limit(process)?;
+    if !plan.namespaces.has_user() {
+        // Otherwise the runtime has done it: raising a limit needs a right over the host.
+        plan.priority.limit()?;
+    }
+    plan.priority.schedule()?;
     match (&plan.stdio, &ready.slave) {
         (_, Some(slave)) => {
             let size = process.console_size.map(|size| (size.height, size.width)).or(plan.console_size);
@@ -259,7 +267,7 @@ fn start_program(plan: &Plan, ready: Ready) -> Result<Never> {
         (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
         _ => {}
     }
-    identity::close_others(plan.preserve_fds)?;
+    identity::close_others(plan.inherited.count())?;
     identity::label(process, plan.proc.as_fd())?;
     identity::become_user(process, &plan.capabilities, plan.filter.as_ref())?;
     Err(ready.program.exec())

@@ -15,7 +15,9 @@ use gantry_linux::{
 use crate::{
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
-    hooks, idmap, init, limits,
+    hooks, idmap,
+    init::{self, priority::Priority},
+    limits,
     oci::{Hook, Spec, State, Status},
     plan::{Choices, IdMaps, Plan},
     rootless, stage,
@@ -109,10 +111,14 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         started: false,
         cgroup: if group.folders().is_empty() { String::new() } else { path },
         owner,
+        keyring: choices.keyring,
         annotations: spec.annotations.clone(),
     };
     let plan = Plan::new(id, bundle, spec.clone(), group.clone(), choices)?;
     let inside = Inside::of(&plan)?;
+    if owner == Owner::Caller {
+        store.keep_config(id, &spec)?;
+    }
     let launched = launch(plan, &group).and_then(|(child, channel)| {
         let made = Making { store, spec: &spec, group: &group, limits: &limits, inside, undone, record };
         made.finish(child, channel)
@@ -253,7 +259,14 @@ impl Making<'_> {
         self.record.pid = child.pid;
         self.record.start_time = process::start_time(child.pid).unwrap_or(0);
         self.store.save(&self.record)?;
-        self.await_ready(child, channel)
+        let terminal = self.await_ready(child, channel)?;
+        if self.inside.user_namespace
+            && let Some(process) = &self.spec.process
+        {
+            // The first process has no right over the host that it would need to raise them.
+            Priority::of(process, None)?.limit_other(child.pid)?;
+        }
+        Ok(terminal)
     }
 
     fn await_ready(&mut self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
@@ -366,11 +379,15 @@ fn tell_failed_hooks(point: &'static str, hooks: Option<&Vec<Hook>>, state: &Sta
 /// Removes the state and cgroups of a container whose processes are gone, then runs its poststop hooks.
 pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
     let cgroup_error = |source| Error::Cgroup { id: record.id.clone(), source };
+    let hooks = match record.owner {
+        Owner::Caller => poststop_hooks(&store.folder(&record.id)),
+        Owner::Monitor => poststop_hooks(&record.bundle),
+    };
     // Without a pid namespace of its own the first process leaves others behind; with one this finds nothing.
     let cleaned =
         group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
     let removed = store.remove(&record.id);
-    if let Some(hooks) = poststop_hooks(&record.bundle) {
+    if let Some(hooks) = hooks {
         tell_failed_hooks("poststop", Some(&hooks), &record.state(Status::Stopped));
     }
     cleaned.and(removed)

@@ -15,6 +15,7 @@
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
 //! | [`commands`], [`foreground`], [`signals`] | the command line of runc |
 //! | [`pid1`] | the small first process for programs that do not reap |
+//! | [`inherited`], [`notify`], [`log`] | descriptors beyond the standard ones; readiness passed on; the runtime's own words |
 //! | [`null`] | the null device as containers may have it |
 //! | [`protect`] | keeping the runtime's own file from being overwritten |
 //! | [`error`], [`clock`] | chains of sentences and exit codes; the time of day |
@@ -32,11 +33,14 @@ pub mod filter;
 pub mod foreground;
 pub mod hooks;
 pub mod idmap;
+pub mod inherited;
 pub mod init;
 pub mod launch;
 pub mod limits;
+pub mod log;
 pub mod monitor;
 pub mod mount_options;
+pub mod notify;
 pub mod null;
 pub mod oci;
 pub mod pid1;

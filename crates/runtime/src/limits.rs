@@ -1,12 +1,13 @@
 //! From `linux.resources` of the specification to the limits of a cgroup.
 
 use gantry_linux::cgroup::{
-    BlockLimits, CpuLimits, DeviceAccess, DeviceKind, DeviceRule, Limits, MemoryLimits, Rate,
+    BlockLimits, Cgroup, CpuLimits, DeviceAccess, DeviceKind, DeviceRule, Limits, MemoryLimits, Rate,
 };
 
 use crate::{
     error::{Error, Result},
-    oci::{self, Resources, ThrottleDevice, defaults},
+    log,
+    oci::{self, Resources, ThrottleDevice, WeightDevice, defaults},
 };
 
 /// The limits of a new container: those of the configuration, and the device rules that every container needs.
@@ -21,8 +22,23 @@ pub fn for_new(resources: Option<&Resources>) -> Result<Limits> {
     Ok(limits)
 }
 
+/// Puts limits in force, and tells which this kernel cannot.
+pub fn apply(group: &Cgroup, limits: &Limits, id: &str) -> Result<()> {
+    let fail = |source| Error::Cgroup { id: id.to_owned(), source };
+    for file in group.apply(limits).map_err(fail)? {
+        log::warning(&format!("limit {file} of {id} is passed over: this kernel does not have it"));
+    }
+    Ok(())
+}
+
 /// The limits of an update: device rules stay as they are.
 pub fn for_update(resources: &Resources) -> Result<Limits> {
+    if let Some(page) = resources.hugepage_limits.iter().find(|page| !is_page_size(&page.page_size)) {
+        return Err(Error::Config {
+            field: "linux.resources.hugepageLimits".into(),
+            problem: format!("{:?} is no page size such as 2MB", page.page_size),
+        });
+    }
     let mut limits = Limits {
         pids: resources.pids.map(|pids| pids.limit),
         huge_pages: resources
@@ -55,6 +71,12 @@ pub fn for_update(resources: &Resources) -> Result<Limits> {
     Ok(limits)
 }
 
+/// A number with a unit, and so the middle of a file's name.
+fn is_page_size(text: &str) -> bool {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < text.len() && ["KB", "MB", "GB"].contains(&unit)
+}
+
 fn memory_limits(memory: &oci::Memory) -> Result<MemoryLimits> {
     // Docker writes 0 for "not set".
     let set = |value: Option<i64>| value.filter(|value| *value != 0);
@@ -77,6 +99,8 @@ fn memory_limits(memory: &oci::Memory) -> Result<MemoryLimits> {
         // u64::MAX is how some writers say "leave it".
         swappiness: memory.swappiness.filter(|value| *value <= 200),
         disable_oom_killer: memory.disable_oom_killer,
+        use_hierarchy: memory.use_hierarchy,
+        check_before_update: memory.check_before_update == Some(true),
     })
 }
 
@@ -98,12 +122,18 @@ fn block_limits(block: &oci::BlockIo) -> BlockLimits {
     let rates = |list: &[ThrottleDevice]| {
         list.iter().map(|rate| Rate { major: rate.major, minor: rate.minor, rate: rate.rate }).collect()
     };
-    let weights = block.weight_device.iter().filter_map(|device| {
-        device.weight.map(|weight| Rate { major: device.major, minor: device.minor, rate: u64::from(weight) })
-    });
+    let weights = |weight: fn(&WeightDevice) -> Option<u16>| -> Vec<Rate> {
+        let rate = |device: &WeightDevice| {
+            let rate = u64::from(weight(device).filter(|weight| *weight != 0)?);
+            Some(Rate { major: device.major, minor: device.minor, rate })
+        };
+        block.weight_device.iter().filter_map(rate).collect()
+    };
     BlockLimits {
         weight: block.weight,
-        device_weights: weights.collect(),
+        leaf_weight: block.leaf_weight,
+        device_weights: weights(|device| device.weight),
+        device_leaf_weights: weights(|device| device.leaf_weight),
         read_bytes: rates(&block.throttle_read_bps_device),
         write_bytes: rates(&block.throttle_write_bps_device),
         read_operations: rates(&block.throttle_read_iops_device),

@@ -15,11 +15,15 @@ use gantry_linux::{
     namespace::Namespaces,
 };
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Act, Error, Result},
     filter::{self, Filter},
     hooks,
+    inherited::Inherited,
+    init::{identity, priority::Priority},
+    log,
     monitor::Overlay,
     oci::{Capabilities, Linux, Spec},
 };
@@ -47,6 +51,17 @@ pub enum Gate {
     Socket(OwnedFd),
 }
 
+/// The session keyring of a container's processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keyring {
+    /// One of the container's own.
+    #[default]
+    New,
+    /// That of the caller.
+    Inherited,
+}
+
 /// Capability sets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CapabilitySets {
@@ -64,10 +79,22 @@ pub struct CapabilitySets {
 
 impl CapabilitySets {
     /// From names; ones that this kernel does not know, or that the runtime itself does not have (in a virtual machine or a
-    /// container with fewer), are left out.
+    /// container with fewer), are left out. Names that are none at all are told, as runc tells them.
     pub fn from_oci(sets: Option<&Capabilities>) -> CapabilitySets {
         let Some(sets) = sets else { return CapabilitySets::default() };
         let all = CapSet::permitted();
+        let mut unknown: Vec<&str> =
+            [&sets.bounding, &sets.effective, &sets.inheritable, &sets.permitted, &sets.ambient]
+                .into_iter()
+                .flatten()
+                .filter(|name| Capability::from_name(name).is_none())
+                .map(String::as_str)
+                .collect();
+        if !unknown.is_empty() {
+            unknown.sort_unstable();
+            unknown.dedup();
+            log::warning(&format!("ignoring unknown or unavailable capabilities: {unknown:?}"));
+        }
         let set = |names: &[String]| {
             names.iter().filter_map(|name| Capability::from_name(name)).collect::<CapSet>().intersection(all)
         };
@@ -113,7 +140,11 @@ pub struct Plan {
     /// Size of the terminal when the configuration does not say.
     pub console_size: Option<(u16, u16)>,
     /// Descriptors after the third that the program keeps.
-    pub preserve_fds: i32,
+    pub inherited: Inherited,
+    /// Session keyring.
+    pub keyring: Keyring,
+    /// Limits and scheduling.
+    pub priority: Priority,
     /// Do not use pivot_root.
     pub no_pivot: bool,
     /// The host's /proc.
@@ -132,7 +163,9 @@ pub struct Choices {
     /// Size of the terminal.
     pub console_size: Option<(u16, u16)>,
     /// Descriptors after the third that the program keeps.
-    pub preserve_fds: i32,
+    pub inherited: Inherited,
+    /// Session keyring.
+    pub keyring: Keyring,
     /// Do not use pivot_root.
     pub no_pivot: bool,
 }
@@ -160,6 +193,8 @@ impl Plan {
         let mounts = mounts::plan(bundle, &spec, &namespaces)?;
         let filter = linux.seccomp.as_ref().map(filter::compile).transpose()?;
         let capabilities = CapabilitySets::from_oci(process.capabilities.as_ref());
+        let priority = Priority::of(process, Some(&linux))?;
+        identity::check(process)?;
         Ok(Plan {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
@@ -175,7 +210,9 @@ impl Plan {
             stdio: choices.stdio,
             gate: choices.gate,
             console_size: choices.console_size,
-            preserve_fds: choices.preserve_fds,
+            inherited: choices.inherited,
+            keyring: choices.keyring,
+            priority,
             no_pivot: choices.no_pivot,
             proc: open_proc()?,
         })

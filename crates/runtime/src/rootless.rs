@@ -4,7 +4,10 @@ use std::io;
 
 use gantry_linux::cgroup::{Cgroup, CgroupError, Limits};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    limits,
+};
 
 /// The container's group when the caller may make it; none, to which nothing is written, for the container of an ordinary
 /// user to whom no group was delegated.
@@ -34,7 +37,7 @@ fn is_denied(error: &io::Error) -> bool {
 /// Applies limits. Device rules without a group are left to the kernel, which lets an ordinary user make no devices.
 pub fn apply(group: &Cgroup, limits: &Limits, id: &str) -> Result<()> {
     if !group.folders().is_empty() {
-        return group.apply(limits).map_err(|source| Error::Cgroup { id: id.to_owned(), source });
+        return limits::apply(group, limits, id);
     }
     let rest = Limits { devices: Vec::new(), ..limits.clone() };
     if rest == Limits::default() {

@@ -31,6 +31,15 @@ pub fn listen_in(folder: &Path, name: &str, kind: SocketType, flags: SocketFlags
     Ok(socket)
 }
 
+/// Makes a socket for datagrams in a folder.
+pub fn bind_datagram(folder: &Path, name: &str) -> io::Result<OwnedFd> {
+    let folder = open(folder)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &short_address(&folder, name)?)?;
+    Ok(socket)
+}
+
 /// Connects to a socket in a folder.
 pub fn connect_in(folder: &Path, name: &str, kind: SocketType) -> io::Result<OwnedFd> {
     let folder = open(folder)?;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Act, Error, Result},
-    oci::{self, Status},
+    oci::{self, Spec, Status},
+    plan::Keyring,
 };
 
 /// Where state is kept unless `--root` says otherwise.
@@ -23,6 +24,9 @@ pub const DEFAULT_ROOT: &str = "/run/gantry-runtime";
 
 /// Name of the socket on which a created container waits for its start.
 pub const START_SOCKET: &str = "start.sock";
+
+/// Name of the copy of the configuration in a container's folder.
+const CONFIG: &str = "config.json";
 
 /// Who started the first process, and so who may start the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,9 @@ pub struct Record {
     pub cgroup: String,
     /// Who starts it.
     pub owner: Owner,
+    /// Session keyring of its processes.
+    #[serde(default)]
+    pub keyring: Keyring,
     /// From the configuration.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -165,12 +172,41 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })
     }
 
+    /// Keeps the configuration as it is now: what becomes of the bundle's own does not matter to the container any more.
+    pub fn keep_config(&self, id: &str, spec: &Spec) -> Result<()> {
+        let path = self.folder(id).join(CONFIG);
+        let bytes = serde_json::to_vec(spec).map_err(|source| Error::State { path: path.clone(), source })?;
+        fs::write(&path, bytes).act(|| format!("write {}", path.display()))
+    }
+
+    /// The configuration that a container was made from.
+    pub fn config(&self, record: &Record) -> Result<Spec> {
+        // A monitor's bundle belongs to the engine and has no copy.
+        match record.owner {
+            Owner::Caller => Ok(Spec::load(&self.folder(&record.id))?),
+            Owner::Monitor => Ok(Spec::load(&record.bundle)?),
+        }
+    }
+
+    /// Name of the user who made a container, or `#` and his number.
+    pub fn owner(&self, id: &str) -> String {
+        let Ok(uid) = fs::metadata(self.folder(id)).map(|metadata| metadata.uid()) else {
+            return String::new();
+        };
+        // passwd(5): name:password:uid:...
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let is_him = |line: &&str| line.split(':').nth(2) == Some(uid.to_string().as_str());
+        let name = users.lines().find(is_him).and_then(|line| line.split(':').next());
+        name.map_or_else(|| format!("#{uid}"), str::to_owned)
+    }
+
     /// Removes the folder of a container.
     pub fn remove(&self, id: &str) -> Result<()> {
         let folder = self.folder(id);
-        // The usual two files go without listing the folder.
-        let _ = fs::remove_file(folder.join("state.json"));
-        let _ = fs::remove_file(folder.join(START_SOCKET));
+        // The usual files go without listing the folder.
+        for name in ["state.json", START_SOCKET, CONFIG] {
+            let _ = fs::remove_file(folder.join(name));
+        }
         match fs::remove_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(_) => fs::remove_dir_all(&folder).act(|| format!("remove {}", folder.display())),
@@ -230,6 +266,7 @@ mod tests {
             started: false,
             cgroup: "/x".into(),
             owner: Owner::Caller,
+            keyring: Keyring::New,
             annotations: BTreeMap::new(),
         };
         store.save(&record).unwrap();

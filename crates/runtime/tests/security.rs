@@ -403,7 +403,7 @@ fn a_v2_device_filter_is_accepted_by_the_kernel() {
         access: DeviceAccess::ALL,
     };
     let limits = Limits { devices: vec![deny, null], ..Limits::default() };
-    let applied = group.apply(&limits).and_then(|()| group.apply(&limits));
+    let applied = group.apply(&limits).and_then(|_| group.apply(&limits));
     let script = format!(
         "echo $$ > {}/{name}/cgroup.procs; echo x > /dev/null && echo null; head -c 1 /dev/zero > /dev/null || echo refused",
         mount.display()

@@ -71,13 +71,18 @@ impl DeviceRule {
             && self.minor.is_none()
     }
 
-    /// The text for devices.allow and devices.deny.
-    pub(super) fn v1_text(&self) -> String {
-        let kind = match self.kind {
-            DeviceKind::All => return "a".to_owned(),
-            DeviceKind::Char => 'c',
-            DeviceKind::Block => 'b',
-        };
+    /// The texts for devices.allow and devices.deny.
+    pub(super) fn v1_texts(&self) -> Vec<String> {
+        match self.kind {
+            DeviceKind::All if self.decides_everything() => vec!["a".to_owned()],
+            // The kernel reads `a` as everything, whatever follows it.
+            DeviceKind::All => vec![self.v1_text('c'), self.v1_text('b')],
+            DeviceKind::Char => vec![self.v1_text('c')],
+            DeviceKind::Block => vec![self.v1_text('b')],
+        }
+    }
+
+    fn v1_text(&self, kind: char) -> String {
         let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
         let mut text = format!("{kind} {}:{} ", number(self.major), number(self.minor));
         for (letter, set) in [('r', self.access.read), ('w', self.access.write), ('m', self.access.mknod)] {
@@ -334,7 +339,8 @@ mod tests {
 
     #[test]
     fn v1_text_is_that_of_the_kernel() {
-        assert_eq!(rule(true, DeviceKind::Char, Some(1), None, "rm").v1_text(), "c 1:* rm");
-        assert_eq!(rule(false, DeviceKind::All, None, None, "rwm").v1_text(), "a");
+        assert_eq!(rule(true, DeviceKind::Char, Some(1), None, "rm").v1_texts(), ["c 1:* rm"]);
+        assert_eq!(rule(false, DeviceKind::All, None, None, "rwm").v1_texts(), ["a"]);
+        assert_eq!(rule(true, DeviceKind::All, None, None, "r").v1_texts(), ["c *:* r", "b *:* r"]);
     }
 }

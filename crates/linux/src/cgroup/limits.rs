@@ -1,4 +1,7 @@
-//! Limits without regard to the version, and the files that they are written to on v1 and on v2.
+//! Limits without regard to the version; `v1` and `v2` say which files they are written to.
+
+mod v1;
+mod v2;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,7 @@ pub struct Limits {
     pub memory: MemoryLimits,
     /// CPU.
     pub cpu: CpuLimits,
-    /// Number of processes; 0 or less is no limit.
+    /// Number of processes; less than 0 is no limit, 0 changes nothing.
     pub pids: Option<i64>,
     /// Block devices.
     pub block: BlockLimits,
@@ -44,6 +47,10 @@ pub struct MemoryLimits {
     pub swappiness: Option<u64>,
     /// Pause instead of killing (v1).
     pub disable_oom_killer: Option<bool>,
+    /// Account for the groups below (v1, where kernels before 5.11 let choose).
+    pub use_hierarchy: Option<bool>,
+    /// Refuse a limit below what is in use.
+    pub check_before_update: bool,
 }
 
 /// CPU limits.
@@ -85,8 +92,12 @@ pub struct Rate {
 pub struct BlockLimits {
     /// Weight, 10 to 1000.
     pub weight: Option<u16>,
+    /// Weight against the groups below (v1).
+    pub leaf_weight: Option<u16>,
     /// Weights by device, in place of the rate.
     pub device_weights: Vec<Rate>,
+    /// The same against the groups below (v1).
+    pub device_leaf_weights: Vec<Rate>,
     /// Bytes read.
     pub read_bytes: Vec<Rate>,
     /// Bytes written.
@@ -101,202 +112,93 @@ pub struct BlockLimits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Controller that has the file.
-    pub controller: &'static str,
-    /// The file.
-    pub file: String,
-    /// The value.
-    pub value: String,
-    /// Whether a kernel without the file is fine.
-    pub optional: bool,
+    pub controller: String,
+    /// The file; with others that other kernels have in its place, and the value for each.
+    pub choices: Vec<(String, String)>,
+    /// What a kernel without the file means.
+    pub absence: Absence,
+}
+
+/// What it means that a kernel lacks a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// The limit cannot be put in force.
+    Error,
+    /// It is passed over, and the caller is told.
+    Told,
+    /// Nothing: the file only says more exactly what another one says.
+    Fine,
 }
 
 #[derive(Default)]
 struct List(Vec<Setting>);
 
 impl List {
-    fn put(&mut self, controller: &'static str, file: impl Into<String>, value: Option<impl ToString>) {
-        if let Some(value) = value {
-            self.0.push(Setting { controller, file: file.into(), value: value.to_string(), optional: false });
-        }
-    }
-
-    fn put_optional(
+    fn add(
         &mut self,
-        controller: &'static str,
+        absence: Absence,
+        controller: &str,
         file: impl Into<String>,
         value: Option<impl ToString>,
     ) {
         if let Some(value) = value {
-            self.0.push(Setting { controller, file: file.into(), value: value.to_string(), optional: true });
-        }
-    }
-}
-
-fn max_or(value: i64) -> String {
-    if value < 0 { "max".to_owned() } else { value.to_string() }
-}
-
-fn pids_text(limit: i64) -> String {
-    if limit <= 0 { "max".to_owned() } else { limit.to_string() }
-}
-
-impl Limits {
-    /// The settings for v1 hierarchies.
-    pub fn v1(&self) -> Vec<Setting> {
-        let mut list = List::default();
-        let memory = &self.memory;
-        // Memory and swap together may not be less than memory alone: when the limit is lifted, so is theirs, first.
-        let lift_first = memory.limit.is_some_and(|limit| limit < 0);
-        if lift_first {
-            list.put_optional("memory", "memory.memsw.limit_in_bytes", memory.swap.or(Some(-1)));
-        }
-        list.put("memory", "memory.limit_in_bytes", memory.limit);
-        if !lift_first {
-            list.put_optional("memory", "memory.memsw.limit_in_bytes", memory.swap);
-        }
-        list.put("memory", "memory.soft_limit_in_bytes", memory.reservation);
-        list.put_optional("memory", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp);
-        list.put("memory", "memory.swappiness", memory.swappiness);
-        list.put("memory", "memory.oom_control", memory.disable_oom_killer.filter(|off| *off).map(|_| 1));
-        let cpu = &self.cpu;
-        list.put("cpu", "cpu.shares", cpu.shares.filter(|shares| *shares != 0));
-        list.put("cpu", "cpu.cfs_period_us", cpu.period.filter(|period| *period != 0));
-        list.put("cpu", "cpu.cfs_quota_us", cpu.quota.filter(|quota| *quota != 0));
-        list.put_optional("cpu", "cpu.cfs_burst_us", cpu.burst);
-        list.put("cpu", "cpu.rt_period_us", cpu.realtime_period);
-        list.put("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime);
-        list.put_optional("cpu", "cpu.idle", cpu.idle);
-        list.put("cpuset", "cpuset.cpus", cpu.cpus.clone().filter(|cpus| !cpus.is_empty()));
-        list.put("cpuset", "cpuset.mems", cpu.mems.clone().filter(|mems| !mems.is_empty()));
-        list.put("pids", "pids.max", self.pids.map(pids_text));
-        self.block_v1(&mut list);
-        for (size, bytes) in &self.huge_pages {
-            list.put("hugetlb", format!("hugetlb.{size}.limit_in_bytes"), Some(bytes));
-        }
-        list.put("net_cls", "net_cls.classid", self.network_class);
-        for (interface, priority) in &self.network_priorities {
-            list.put("net_prio", "net_prio.ifpriomap", Some(format!("{interface} {priority}")));
-        }
-        self.rdma_settings(&mut list);
-        list.0
-    }
-
-    fn block_v1(&self, list: &mut List) {
-        let block = &self.block;
-        list.put_optional("blkio", "blkio.weight", block.weight.filter(|weight| *weight != 0));
-        list.put_optional("blkio", "blkio.bfq.weight", block.weight.filter(|weight| *weight != 0));
-        let rates = [
-            ("blkio.bfq.weight_device", &block.device_weights, true),
-            ("blkio.throttle.read_bps_device", &block.read_bytes, false),
-            ("blkio.throttle.write_bps_device", &block.write_bytes, false),
-            ("blkio.throttle.read_iops_device", &block.read_operations, false),
-            ("blkio.throttle.write_iops_device", &block.write_operations, false),
-        ];
-        for (file, rates, optional) in rates {
-            for rate in rates {
-                let value = format!("{}:{} {}", rate.major, rate.minor, rate.rate);
-                list.0.push(Setting { controller: "blkio", file: file.to_owned(), value, optional });
-            }
+            self.0.push(Setting {
+                controller: controller.to_owned(),
+                choices: vec![(file.into(), value.to_string())],
+                absence,
+            });
         }
     }
 
-    fn rdma_settings(&self, list: &mut List) {
-        for (device, handles, objects) in &self.rdma {
+    fn put(&mut self, controller: &str, file: impl Into<String>, value: Option<impl ToString>) {
+        self.add(Absence::Error, controller, file, value);
+    }
+
+    fn put_optional(&mut self, controller: &str, file: impl Into<String>, value: Option<impl ToString>) {
+        self.add(Absence::Told, controller, file, value);
+    }
+
+    /// The first of these files that the kernel has.
+    fn put_either(&mut self, controller: &str, choices: Option<[(&str, String); 2]>) {
+        if let Some(choices) = choices {
+            self.0.push(Setting {
+                controller: controller.to_owned(),
+                choices: choices.into_iter().map(|(file, value)| (file.to_owned(), value)).collect(),
+                absence: Absence::Told,
+            });
+        }
+    }
+
+    fn rdma(&mut self, limits: &Limits) {
+        for (device, handles, objects) in &limits.rdma {
             let part = |name: &str, value: &Option<u32>| {
                 value.map(|value| format!(" {name}={value}")).unwrap_or_default()
             };
             let value = format!("{device}{}{}", part("hca_handle", handles), part("hca_object", objects));
-            list.put("rdma", "rdma.max", Some(value));
-        }
-    }
-
-    /// The settings for the unified hierarchy.
-    pub fn v2(&self) -> Vec<Setting> {
-        let mut list = List::default();
-        let memory = &self.memory;
-        list.put("memory", "memory.max", memory.limit.map(max_or));
-        list.put_optional("memory", "memory.swap.max", memory.swap.map(|swap| swap_v2(swap, memory.limit)));
-        list.put("memory", "memory.low", memory.reservation.map(max_or));
-        let cpu = &self.cpu;
-        list.put("cpu", "cpu.weight", cpu.shares.filter(|shares| *shares != 0).map(weight_of_shares));
-        if cpu.quota.is_some_and(|quota| quota != 0) || cpu.period.is_some_and(|period| period != 0) {
-            let quota =
-                cpu.quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
-            let period = cpu.period.filter(|period| *period != 0).unwrap_or(100_000);
-            list.put("cpu", "cpu.max", Some(format!("{quota} {period}")));
-        }
-        list.put_optional("cpu", "cpu.max.burst", cpu.burst);
-        list.put_optional("cpu", "cpu.idle", cpu.idle);
-        list.put("cpuset", "cpuset.cpus", cpu.cpus.clone().filter(|cpus| !cpus.is_empty()));
-        list.put("cpuset", "cpuset.mems", cpu.mems.clone().filter(|mems| !mems.is_empty()));
-        list.put("pids", "pids.max", self.pids.map(pids_text));
-        self.block_v2(&mut list);
-        for (size, bytes) in &self.huge_pages {
-            list.put("hugetlb", format!("hugetlb.{size}.max"), Some(bytes));
-        }
-        self.rdma_settings(&mut list);
-        list.0.extend(self.unified_settings());
-        list.0
-    }
-
-    /// Files given as they are.
-    pub(super) fn unified_settings(&self) -> Vec<Setting> {
-        let setting = |(file, value): (&String, &String)| Setting {
-            controller: "",
-            // One file of the folder, never a path.
-            file: file.replace('/', "_"),
-            value: value.clone(),
-            optional: false,
-        };
-        self.unified.iter().map(setting).collect()
-    }
-
-    fn block_v2(&self, list: &mut List) {
-        let block = &self.block;
-        let weight = block.weight.filter(|weight| *weight != 0);
-        list.put_optional("io", "io.bfq.weight", weight);
-        list.put_optional("io", "io.weight", weight.map(weight_of_block));
-        for rate in &block.device_weights {
-            list.put_optional(
-                "io",
-                "io.bfq.weight",
-                Some(format!("{}:{} {}", rate.major, rate.minor, rate.rate)),
-            );
-        }
-        let rates = [
-            ("rbps", &block.read_bytes),
-            ("wbps", &block.write_bytes),
-            ("riops", &block.read_operations),
-            ("wiops", &block.write_operations),
-        ];
-        for (word, rates) in rates {
-            for rate in rates {
-                let limit = if rate.rate == 0 { "max".to_owned() } else { rate.rate.to_string() };
-                list.put("io", "io.max", Some(format!("{}:{} {word}={limit}", rate.major, rate.minor)));
-            }
+            self.put("rdma", "rdma.max", Some(value));
         }
     }
 }
 
-/// v2 limits swap alone, the specification memory and swap together.
-fn swap_v2(swap: i64, limit: Option<i64>) -> String {
+/// What is in force already, as far as a new value depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// memory.max of v2.
+    pub memory_max: Option<i64>,
+    /// First word of cpu.max of v2.
+    pub cpu_max: Option<String>,
+}
+
+fn pids_text(limit: i64) -> Option<String> {
     match limit {
-        _ if swap < 0 => "max".to_owned(),
-        Some(limit) if limit > 0 => (swap - limit).max(0).to_string(),
-        _ => swap.to_string(),
+        0 => None,
+        ..0 => Some("max".to_owned()),
+        limit => Some(limit.to_string()),
     }
 }
 
-/// Shares 2..=262144 onto weights 1..=10000, linearly, as runc and crun do.
-fn weight_of_shares(shares: u64) -> u64 {
-    let shares = shares.clamp(2, 262_144);
-    1 + (shares - 2) * 9999 / 262_142
-}
-
-/// Weights 10..=1000 of blkio onto 1..=10000 of io, as runc and crun do.
-fn weight_of_block(weight: u16) -> u64 {
-    let weight = u64::from(weight.clamp(10, 1000));
-    1 + (weight - 10) * 9999 / 990
+fn set<T: Clone + Default + PartialEq>(value: &Option<T>) -> Option<T> {
+    value.clone().filter(|value| *value != T::default())
 }
 
 #[cfg(test)]
@@ -312,13 +214,16 @@ mod tests {
                 period: Some(100_000),
                 ..CpuLimits::default()
             },
-            pids: Some(0),
+            pids: Some(-1),
             ..Limits::default()
         }
     }
 
     fn pairs(settings: &[Setting]) -> Vec<(&str, &str)> {
-        settings.iter().map(|setting| (setting.file.as_str(), setting.value.as_str())).collect()
+        settings
+            .iter()
+            .flat_map(|setting| setting.choices.iter().map(|(file, value)| (file.as_str(), value.as_str())))
+            .collect()
     }
 
     #[test]
@@ -335,11 +240,11 @@ mod tests {
             ]
         );
         assert_eq!(
-            pairs(&limits().v2()),
+            pairs(&limits().v2(&InForce::default())),
             [
                 ("memory.max", "100"),
                 ("memory.swap.max", "50"),
-                ("cpu.weight", "39"),
+                ("cpu.weight", "100"),
                 ("cpu.max", "50000 100000"),
                 ("pids.max", "max"),
             ]
@@ -354,5 +259,37 @@ mod tests {
             pairs(&limits.v1()),
             [("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", "-1")]
         );
+        assert_eq!(
+            pairs(&limits.v2(&InForce::default())),
+            [("memory.max", "max"), ("memory.swap.max", "max")]
+        );
+    }
+
+    #[test]
+    fn an_update_of_one_value_keeps_what_it_depends_on() {
+        let mut limits = Limits::default();
+        limits.memory.swap = Some(300);
+        limits.cpu.period = Some(50_000);
+        let in_force = InForce { memory_max: Some(200), cpu_max: Some("7000".into()) };
+        assert_eq!(pairs(&limits.v2(&in_force)), [("memory.swap.max", "100"), ("cpu.max", "7000 50000")]);
+        let quota = CpuLimits { quota: Some(9000), ..CpuLimits::default() };
+        let limits = Limits { cpu: quota, ..Limits::default() };
+        assert_eq!(pairs(&limits.v2(&in_force)), [("cpu.max", "9000")]);
+    }
+
+    #[test]
+    fn an_idle_group_has_no_weight() {
+        let cpu = CpuLimits { shares: Some(512), idle: Some(1), ..CpuLimits::default() };
+        let limits = Limits { cpu, ..Limits::default() };
+        assert_eq!(pairs(&limits.v1()), [("cpu.idle", "1")]);
+        assert_eq!(pairs(&limits.v2(&InForce::default())), [("cpu.idle", "1")]);
+    }
+
+    #[test]
+    fn block_weights_take_whichever_file_the_kernel_has() {
+        let block = BlockLimits { weight: Some(500), ..BlockLimits::default() };
+        let limits = Limits { block, pids: Some(0), ..Limits::default() };
+        assert_eq!(pairs(&limits.v1()), [("blkio.bfq.weight", "500"), ("blkio.weight", "500")]);
+        assert_eq!(pairs(&limits.v2(&InForce::default())), [("io.bfq.weight", "500"), ("io.weight", "4950")]);
     }
 }

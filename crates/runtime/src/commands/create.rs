@@ -6,19 +6,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gantry_linux::process::Child;
 use lexopt::prelude::*;
 
 use super::{Global, next, number, path, required};
 use crate::{
     channel,
     error::{Act, Error, Result},
+    inherited::Inherited,
     launch::{self, Created},
-    null,
+    notify, null,
     oci::Spec,
-    plan::{Choices, Gate, Stdio},
+    plan::{Choices, Gate, Keyring, Stdio},
     start_socket,
     state::{Owner, absolute},
 };
+
+/// Whose options are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// `create`: nobody stays with the container.
+    Create,
+    /// `run`: has options of its own.
+    Run,
+}
 
 /// Options of `create`, shared with `run`.
 #[derive(Debug)]
@@ -29,10 +40,14 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// Where the terminal's master goes.
     pub console_socket: Option<PathBuf>,
+    /// Where the pidfd goes.
+    pub pidfd_socket: Option<PathBuf>,
     /// Do not use pivot_root.
     pub no_pivot: bool,
     /// Descriptors kept beyond the third.
-    pub preserve_fds: i32,
+    pub preserve_fds: u16,
+    /// Session keyring.
+    pub keyring: Keyring,
     /// Return after the start.
     pub detach: bool,
     /// Do not delete at the end.
@@ -43,14 +58,17 @@ pub struct Options {
 
 impl Options {
     /// Reads them.
-    pub fn parse(mut parser: lexopt::Parser) -> Result<Options> {
+    pub fn parse(command: Command, mut parser: lexopt::Parser) -> Result<Options> {
         let mut options = Options {
             bundle: PathBuf::from("."),
             pid_file: None,
             console_socket: None,
+            pidfd_socket: None,
             no_pivot: false,
             preserve_fds: 0,
-            detach: false,
+            keyring: Keyring::New,
+            // Nobody stays with a created container.
+            detach: command == Command::Create,
             keep: false,
             id: String::new(),
         };
@@ -61,10 +79,13 @@ impl Options {
                 Long("pid-file") => options.pid_file = Some(path(&mut parser)?),
                 Long("console-socket") => options.console_socket = Some(path(&mut parser)?),
                 Long("no-pivot") => options.no_pivot = true,
-                Long("no-new-keyring" | "no-subreaper") => {}
+                Long("no-new-keyring") => options.keyring = Keyring::Inherited,
+                // A foreground run reaps its child only, and leaves orphans to the host's own reaper.
+                Long("no-subreaper") if command == Command::Run => {}
+                Long("pidfd-socket") => options.pidfd_socket = Some(path(&mut parser)?),
                 Long("preserve-fds") => options.preserve_fds = number(&mut parser)?,
-                Short('d') | Long("detach") => options.detach = true,
-                Long("keep") => options.keep = true,
+                Short('d') | Long("detach") if command == Command::Run => options.detach = true,
+                Long("keep") if command == Command::Run => options.keep = true,
                 Value(value) if id.is_none() => id = Some(value.to_string_lossy().into_owned()),
                 other => return Err(Error::Usage(other.unexpected().to_string())),
             }
@@ -99,15 +120,19 @@ impl Options {
             stdio: self.stdio(spec)?,
             gate,
             console_size: None,
-            preserve_fds: self.preserve_fds,
+            inherited: Inherited::take(self.preserve_fds)?,
+            keyring: self.keyring,
             no_pivot: self.no_pivot,
         })
     }
 
     /// Writes the pid file and hands the terminal over; what is left of the terminal is for the caller.
-    pub fn publish(&self, pid: i32, terminal: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+    pub fn publish(&self, child: &Child, terminal: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        if let Some(socket) = &self.pidfd_socket {
+            send_pidfd(socket, child)?;
+        }
         if let Some(file) = &self.pid_file {
-            write_pid(file, pid)?;
+            write_pid(file, child.pid)?;
         }
         match (&self.console_socket, terminal) {
             (Some(socket), Some(master)) => {
@@ -117,6 +142,22 @@ impl Options {
             (_, terminal) => Ok(terminal),
         }
     }
+}
+
+/// Reads the configuration of the bundle, and adds what the runtime's caller wants of the container's start.
+pub fn configuration(global: &Global, options: &Options) -> Result<Spec> {
+    let mut spec = Spec::load(&options.bundle)?;
+    if notify::of_caller().is_some() {
+        notify::prepare(&global.store.folder(&options.id), &mut spec)?;
+    }
+    Ok(spec)
+}
+
+/// Sends the pidfd to whoever listens at a socket.
+pub fn send_pidfd(socket: &Path, child: &Child) -> Result<()> {
+    let words = || format!("send the pidfd to socket {}", socket.display());
+    let connection = start_socket::connect_path(socket).act(words)?;
+    channel::send(connection.as_fd(), b"pidfd", Some(child.pidfd.as_fd())).act(words)
 }
 
 /// Writes a pid file, whole or not at all.
@@ -136,17 +177,17 @@ pub fn hand_over(socket: &Path, master: OwnedFd) -> Result<()> {
 
 /// Runs the command.
 pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
-    let mut options = Options::parse(parser)?;
-    // Nobody stays with a created container.
-    options.detach = true;
-    let spec = Spec::load(&options.bundle)?;
+    let options = Options::parse(Command::Create, parser)?;
     global.store.reserve(&options.id)?;
     let folder = global.store.folder(&options.id);
-    let prepared = start_socket::listen(&folder)
-        .act(|| format!("create the start socket of {}", options.id))
-        .and_then(|listener| options.choices(&spec, Gate::Socket(listener)));
-    let choices = match prepared {
-        Ok(choices) => choices,
+    let prepared = configuration(global, &options).and_then(|spec| {
+        let listener =
+            start_socket::listen(&folder).act(|| format!("create the start socket of {}", options.id))?;
+        let choices = options.choices(&spec, Gate::Socket(listener))?;
+        Ok((spec, choices))
+    });
+    let (spec, choices) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             // The failure that is being told matters more than one of the clean-up.
             let _ = global.store.remove(&options.id);
@@ -162,7 +203,7 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
         choices,
     };
     let mut created: Created = launch::create(request)?;
-    match options.publish(created.child.pid, created.terminal.take()) {
+    match options.publish(&created.child, created.terminal.take()) {
         Ok(_) => Ok(0),
         Err(error) => {
             // As above.

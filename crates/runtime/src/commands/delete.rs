@@ -43,7 +43,7 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
         _ if force => end(&record)?,
         status => {
             let status = format!("{status:?}").to_lowercase();
-            return Err(Error::WrongState { act: "delete", id, status });
+            return Err(Error::NotStopped { id, status });
         }
     }
     launch::delete(&global.store, &record, &group)?;
@@ -54,7 +54,7 @@ fn end(record: &Record) -> Result<()> {
     let pidfd = process::pidfd(record.pid);
     match kill::send(record, libc::SIGKILL, false) {
         // It has ended by itself.
-        Err(Error::WrongState { .. }) => return Ok(()),
+        Err(Error::NotRunning(_)) => return Ok(()),
         other => other?,
     }
     let Ok(pidfd) = pidfd else { return Ok(()) };

@@ -54,7 +54,7 @@ pub fn send(record: &Record, signal: i32, all: bool) -> Result<()> {
         return Ok(());
     }
     let (Ok(pidfd), Status::Running | Status::Created | Status::Paused) = (pidfd, status) else {
-        return Err(Error::WrongState { act: "kill", id: record.id.clone(), status: "not running".into() });
+        return Err(Error::NotRunning(record.id.clone()));
     };
     // Without a pid namespace of its own the kernel does not take the others along.
     let own = namespace::inode(record.pid, Namespaces::PID).ok();

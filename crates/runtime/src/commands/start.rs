@@ -2,12 +2,15 @@
 
 use std::fs;
 
+use gantry_linux::process;
+
 use super::{Global, operand};
 use crate::{
     channel::ToInit,
     error::{Act, Error, Result},
     launch,
-    oci::{Spec, Status},
+    notify::Notify,
+    oci::Status,
     start_socket,
     state::{Owner, START_SOCKET},
 };
@@ -26,14 +29,19 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     }
     let folder = global.store.folder(&id);
     let channel = start_socket::connect(&folder).act(|| format!("reach the first process of {id}"))?;
+    let notify = Notify::listen(&folder)?;
+    let pidfd = process::pidfd(record.pid);
     channel.tell(ToInit::Start).act(|| format!("start container {id}"))?;
     launch::outcome(channel.next())?;
     record.started = true;
     global.store.save(&record)?;
     // It has served its purpose; delete removes it too.
     let _ = fs::remove_file(folder.join(START_SOCKET));
-    if let Ok(spec) = Spec::load(&record.bundle) {
+    if let Ok(spec) = global.store.config(&record) {
         launch::run_poststart(&spec, &record.state(Status::Running));
+    }
+    if let (Some(notify), Ok(pidfd)) = (notify, pidfd) {
+        notify.await_ready(record.pid, pidfd)?;
     }
     Ok(0)
 }

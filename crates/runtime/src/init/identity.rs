@@ -1,6 +1,7 @@
-//! The last steps before the program: limits, standard descriptors, working folder, user, capabilities, filter.
+//! The last steps before the program: standard descriptors, working folder, user, capabilities, filter.
 
 use std::{
+    collections::HashMap,
     ffi::CString,
     fs, io,
     os::fd::{AsFd, BorrowedFd},
@@ -8,8 +9,8 @@ use std::{
 
 use gantry_linux::{
     capability::{self, CapSet, Capability},
-    process::{self, ExecStrings, SchedulerAttributes},
-    rlimit::Limited,
+    keyring::{self, Finder},
+    process::{self, ExecStrings},
     root::Root,
     user,
 };
@@ -21,6 +22,7 @@ use rustix::{
 use crate::{
     error::{Act, Error, Result},
     filter::Filter,
+    inherited::Inherited,
     oci::{Process, User},
     plan::CapabilitySets,
     program,
@@ -36,11 +38,14 @@ pub struct Program {
 
 impl Program {
     /// Finds it in this process's root, which is the container's.
-    pub fn prepare(process: &Process) -> Result<Program> {
+    pub fn prepare(process: &Process, inherited: Inherited) -> Result<Program> {
         let name = process.args.first().cloned().unwrap_or_default();
-        let path = program::find(&name, &process.env)?;
         let mut env = process.env.clone();
-        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+        inherited.tell(&mut env);
+        let mut env = last_of_each(env);
+        let path = program::find(&name, &env)?;
+        if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > "HOME=".len()) {
+            env.retain(|entry| entry != "HOME=");
             env.push(format!("HOME={}", home(process.user.uid)));
         }
         let words = || "read process.args and process.env".to_owned();
@@ -56,6 +61,55 @@ impl Program {
     pub fn exec(&self) -> Error {
         program::refused(&self.shown, &process::exec(&self.path, &self.args, &self.env))
     }
+}
+
+/// A program takes the first of two variables of one name, a user means the last.
+fn last_of_each(env: Vec<String>) -> Vec<String> {
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(env.len());
+    let mut kept: Vec<String> = Vec::with_capacity(env.len());
+    for entry in env {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        match places.get(name) {
+            Some(at) => kept[*at] = entry,
+            None => {
+                places.insert(name.to_owned(), kept.len());
+                kept.push(entry);
+            }
+        }
+    }
+    kept
+}
+
+/// Refuses what can never be right, before anything is made.
+pub fn check(process: &Process) -> Result<()> {
+    let config = |field: &str, problem: String| Error::Config { field: field.into(), problem };
+    if let Some(entry) = process.env.iter().find(|entry| !entry.contains('=') || entry.starts_with('=')) {
+        return Err(config("process.env", format!("{entry:?} is not NAME=value")));
+    }
+    if is_set(&process.apparmor_profile) && !fs::exists("/sys/module/apparmor").unwrap_or(false) {
+        return Err(config("process.apparmorProfile", "this kernel has no AppArmor".into()));
+    }
+    if is_set(&process.selinux_label) && !fs::exists("/sys/fs/selinux").unwrap_or(false) {
+        return Err(config("process.selinuxLabel", "this kernel has no SELinux".into()));
+    }
+    match process.oom_score_adj {
+        Some(score) if !(-1000..=1000).contains(&score) => {
+            Err(config("process.oomScoreAdj", format!("{score} is not in -1000 to 1000")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_set(value: &Option<String>) -> bool {
+    value.as_ref().is_some_and(|value| !value.is_empty())
+}
+
+/// Takes the session keyring of a container, so that none of the caller's keys can be read in it.
+pub fn take_keyring(id: &str, in_user_namespace: bool) -> Result<()> {
+    let words = || format!("join session keyring _ses.{id}");
+    let name = CString::new(format!("_ses.{id}")).map_err(io::Error::from).act(words)?;
+    let finder = if in_user_namespace { Finder::Others } else { Finder::User };
+    keyring::join_session(&name, finder).act(words)
 }
 
 fn home(uid: u32) -> String {
@@ -79,52 +133,6 @@ pub fn enter_working_folder(cwd: &str) -> Result<()> {
             field: "process.cwd".into(),
             problem: format!("{cwd:?} is outside the container"),
         });
-    }
-    Ok(())
-}
-
-/// Limits, priorities and scheduling.
-pub fn limit(settings: &Process) -> Result<()> {
-    for limit in &settings.rlimits {
-        let kind = Limited::from_name(&limit.kind).ok_or_else(|| Error::Config {
-            field: "process.rlimits".into(),
-            problem: format!("unknown resource {:?}", limit.kind),
-        })?;
-        kind.set(limit.soft, limit.hard)
-            .act(|| format!("set {} to {}:{}", limit.kind, limit.soft, limit.hard))?;
-    }
-    if let Some(priority) = &settings.io_priority {
-        let class = match priority.class.as_str() {
-            "IOPRIO_CLASS_RT" => 1,
-            "IOPRIO_CLASS_IDLE" => 3,
-            _ => 2,
-        };
-        let level = u16::try_from(priority.priority.clamp(0, 7)).unwrap_or(0);
-        process::set_io_priority(class, level).act(|| "set the I/O priority".to_owned())?;
-    }
-    if let Some(scheduler) = &settings.scheduler {
-        let policy = [
-            "SCHED_OTHER",
-            "SCHED_FIFO",
-            "SCHED_RR",
-            "SCHED_BATCH",
-            "SCHED_ISO",
-            "SCHED_IDLE",
-            "SCHED_DEADLINE",
-        ]
-        .iter()
-        .position(|name| *name == scheduler.policy)
-        .unwrap_or(0);
-        let attributes = SchedulerAttributes {
-            policy: u32::try_from(policy).unwrap_or(0),
-            nice: scheduler.nice,
-            priority: u32::try_from(scheduler.priority).unwrap_or(0),
-            runtime: scheduler.runtime,
-            deadline: scheduler.deadline,
-            period: scheduler.period,
-            ..SchedulerAttributes::default()
-        };
-        process::set_scheduler(attributes).act(|| format!("set the scheduler to {}", scheduler.policy))?;
     }
     Ok(())
 }
@@ -197,14 +205,10 @@ fn change_ids(user: &User) -> Result<()> {
 /// Labels the next exec for AppArmor and SELinux, through the host's verified /proc.
 pub fn label(process: &Process, proc: BorrowedFd<'_>) -> Result<()> {
     let set = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-    if let Some(profile) = set(&process.apparmor_profile)
-        && fs::exists("/sys/module/apparmor").unwrap_or(false)
-    {
+    if let Some(profile) = set(&process.apparmor_profile) {
         write_attribute(proc, "self/attr/apparmor/exec", &format!("exec {profile}"))?;
     }
-    if let Some(label) = set(&process.selinux_label)
-        && fs::exists("/sys/fs/selinux").unwrap_or(false)
-    {
+    if let Some(label) = set(&process.selinux_label) {
         write_attribute(proc, "self/attr/exec", &label)?;
     }
     Ok(())

@@ -14,10 +14,11 @@ use gantry_linux::{
 use super::{MonitorConfig, MonitorKind, Overlay, RuntimeChoice, external::External, stdio::Streams};
 use crate::{
     error::{Act, Error, Result},
-    exec::{self, Entered},
+    exec::{self, Entered, SubGroups, WhenPaused},
+    inherited::Inherited,
     launch::{self, Created},
     oci::{Hooks, Process, Spec, Status},
-    plan::{Choices, Gate, Stdio},
+    plan::{Choices, Gate, Keyring, Stdio},
     state::{Owner, Store},
 };
 
@@ -129,7 +130,8 @@ fn own_container(
         stdio,
         gate: Gate::Channel,
         console_size: config.console_size,
-        preserve_fds: 0,
+        inherited: Inherited::default(),
+        keyring: Keyring::New,
         no_pivot: false,
     };
     let request = launch::Request { store, id: &config.id, bundle, spec, owner: Owner::Monitor, choices };
@@ -147,7 +149,9 @@ fn own_exec(config: &MonitorConfig, store: &Store, container: &str, process: &Pa
         process,
         stdio,
         console_size: config.console_size,
-        preserve_fds: 0,
+        inherited: Inherited::default(),
+        cgroups: SubGroups::default(),
+        when_paused: WhenPaused::Refuse,
     })?;
     let terminal = entered.terminal.take();
     Ok((Subject::Exec(Box::new(entered)), terminal))

@@ -52,6 +52,15 @@ pub struct Linux {
     /// SELinux label of mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_label: Option<String>,
+    /// Execution domain of the processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality>,
+    /// Memory nodes of the processes (1.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Cache and memory bandwidth (resctrl).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<IntelRdt>,
 }
 
 /// One namespace.
@@ -144,4 +153,50 @@ pub struct Device {
     /// Group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
+}
+
+/// Execution domain (personality(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Personality {
+    /// `LINUX` or `LINUX32`.
+    pub domain: String,
+    /// None is defined yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+/// Memory policy (set_mempolicy(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryPolicy {
+    /// `MPOL_BIND` and so on.
+    pub mode: String,
+    /// Nodes, as `0-3,7`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub nodes: String,
+    /// `MPOL_F_STATIC_NODES` and so on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+/// A group of resctrl (Documentation/filesystems/resctrl.rst).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IntelRdt {
+    /// Its name; that of the container unless given.
+    #[serde(rename = "closID", skip_serializing_if = "Option::is_none")]
+    pub clos_id: Option<String>,
+    /// Lines of `schemata` (1.3), written before the two below.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schemata: Vec<String>,
+    /// Line of the level 3 cache.
+    #[serde(rename = "l3CacheSchema", skip_serializing_if = "Option::is_none")]
+    pub l3_cache_schema: Option<String>,
+    /// Line of the memory bandwidth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_bw_schema: Option<String>,
+    /// Make a monitoring group (1.3).
+    #[serde(skip_serializing_if = "super::is_false")]
+    pub enable_monitoring: bool,
 }

@@ -49,6 +49,21 @@ pub struct Process {
     /// CPU scheduling of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
+    /// CPUs of a process that `exec` runs.
+    #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+}
+
+/// CPUs of an exec, as `0-3,7`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuAffinity {
+    /// Until it is in the container's cgroups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial: Option<String>,
+    /// From then on.
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
 }
 
 impl Process {
