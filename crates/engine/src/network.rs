@@ -26,6 +26,14 @@ pub trait NetworkSource: Send + Sync + 'static {
         wanted: &'a EndpointSettings,
     ) -> BoxFuture<'a, std::result::Result<Option<EndpointSettings>, String>>;
 
+    /// Tells by which names a container is found that has a place.
+    fn rename<'a>(
+        &'a self,
+        network_id: &'a str,
+        container: &'a ContainerId,
+        names: Vec<String>,
+    ) -> BoxFuture<'a, std::result::Result<(), String>>;
+
     /// Gives the place back.
     fn detach<'a>(&'a self, network_id: &'a str, container: &'a ContainerId) -> BoxFuture<'a, ()>;
 }

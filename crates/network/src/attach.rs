@@ -5,7 +5,7 @@
 //! the background and takes its links along.
 
 use crate::dns::SandboxSockets;
-use crate::endpoint::{Planned, Wiring, give_back, release};
+use crate::endpoint::{Planned, Wiring, dns_names, give_back, release};
 use crate::error::{NetworkError, Result, kernel};
 use crate::firewall;
 use crate::host::{self, InterfaceSetup, Plug};
@@ -64,6 +64,7 @@ impl Networks {
             give_back(&mut inner, &record);
             return Err(error);
         }
+        inner.building.insert(record.spec.id.clone());
         inner.sandboxes.insert(record.spec.id.clone(), record.clone());
         Ok((record, planned))
     }
@@ -111,8 +112,40 @@ impl Networks {
         if !record.ports.is_empty() {
             self.change_ports(firewall::add_ports(self.host.table(), &port_rules(record)))?;
         }
-        self.dns.add(record, sockets);
-        self.overlay.update_sandbox(id, &netns, record)
+        self.begin_names(id, sockets);
+        self.update_sandbox(id)
+    }
+
+    /// The sandbox is made: whoever changes rules and names changes its as well from here on.
+    fn begin_names(&self, id: &str, sockets: Option<SandboxSockets>) {
+        self.gates.pass(id, || {
+            let record = {
+                let mut inner = self.lock();
+                inner.building.remove(id);
+                inner.sandboxes.get(id).cloned()
+            };
+            if let Some(record) = record {
+                self.dns.add(&record, sockets);
+            }
+        });
+    }
+
+    /// Tells the resolver what a sandbox is now. One that is being made is told of by who makes it.
+    pub(crate) fn tell_names(&self, id: &str) -> Result<()> {
+        self.gates.pass(id, || {
+            let record = {
+                let inner = self.lock();
+                inner.sandboxes.get(id).filter(|_| !inner.building.contains(id)).cloned()
+            };
+            let Some(record) = record else { return Ok(()) };
+            let sockets = if self.needs_resolver(&record) && !self.dns.serves(id) {
+                Some(NetNs::open(&self.store.netns(id))?.run(SandboxSockets::open)??)
+            } else {
+                None
+            };
+            self.dns.add(&record, sockets);
+            Ok(())
+        })
     }
 
     /// Makes bridge and tunnel of an overlay network for the first container in it.
@@ -234,13 +267,30 @@ impl Networks {
         let mut socket = netns.run(Socket::route)?.map_err(kernel("of a sandbox"))?;
         self.plug(netns, &mut socket, planned, default_gateway(&record.endpoints))?;
         set_default_route(&mut socket, record)?;
-        let sockets = if self.needs_resolver(record) && !self.dns.serves(&record.spec.id) {
-            Some(netns.run(SandboxSockets::open)??)
-        } else {
-            None
-        };
-        self.dns.add(record, sockets);
-        self.overlay.update_sandbox(&record.spec.id, netns, record)
+        self.tell_names(&record.spec.id)?;
+        self.update_sandbox(&record.spec.id)
+    }
+
+    /// A container has another name: it is found by that one from here on, and by the old one no more. None of a container that
+    /// does not run.
+    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        {
+            let mut inner = self.lock();
+            let Some(mut record) = inner.sandboxes.get(id).cloned() else { return Ok(()) };
+            if record.spec.name == name {
+                return Ok(());
+            }
+            name.clone_into(&mut record.spec.name);
+            for EndpointRecord { endpoint, .. } in &mut record.endpoints {
+                let asked = record.spec.networks.iter().find(|asked| {
+                    asked.network == endpoint.network_id || asked.network == endpoint.network_name
+                });
+                endpoint.names = dns_names(&record.spec, &asked.cloned().unwrap_or_default());
+            }
+            self.store.keep_sandbox(&record)?;
+            inner.sandboxes.insert(id.to_owned(), record);
+        }
+        self.tell_names(id)
     }
 
     /// Takes a running sandbox out of a network.
@@ -260,6 +310,9 @@ impl Networks {
                 let (container, network) = (record.spec.name.clone(), network.to_owned());
                 return Err(NetworkError::NotConnected { container, network });
             };
+            // Written before the link goes: a process that is killed in between is taken up by the next one.
+            record.endpoints[place].leaving = true;
+            self.store.keep_sandbox(&record)?;
             let gone = record.endpoints.remove(place);
             record
                 .spec
@@ -268,25 +321,50 @@ impl Networks {
             inner.sandboxes.insert(id.to_owned(), record.clone());
             (record, gone)
         };
-        let interface = gone.endpoint.interface.clone();
-        let mut socket = netns.run(Socket::route)?.map_err(kernel("of a sandbox"))?;
-        socket.delete_links(&[interface]).map_err(kernel(gone.endpoint.interface.as_str()))?;
-        set_default_route(&mut socket, &record)?;
-        self.store.keep_sandbox(&record)?;
+        unwire(&netns, &record, std::slice::from_ref(&gone.endpoint.interface))?;
+        {
+            let inner = self.lock();
+            self.store.keep_sandbox(inner.sandboxes.get(id).unwrap_or(&record))?;
+        }
         release(&mut self.lock(), &gone.endpoint);
         self.forget_addresses(gone.endpoint.address.as_slice());
-        self.dns.add(&record, None);
-        self.overlay.update_sandbox(id, &netns, &record)
+        self.tell_names(id)?;
+        self.update_sandbox(id)
+    }
+
+    /// Finishes what a killed process began: takes a sandbox out of the networks that it was leaving.
+    pub(crate) fn finish_leaving(&self, netns: &NetNs, record: &mut SandboxRecord) -> Result<()> {
+        let leaving: Vec<EndpointRecord> = record.endpoints.extract_if(.., |e| e.leaving).collect();
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        record.spec.networks.retain(|asked| {
+            !leaving
+                .iter()
+                .any(|e| asked.network == e.endpoint.network_id || asked.network == e.endpoint.network_name)
+        });
+        let interfaces: Vec<String> = leaving.iter().map(|e| e.endpoint.interface.clone()).collect();
+        unwire(netns, record, &interfaces)?;
+        let addresses: Vec<Ipv4Addr> = leaving.iter().filter_map(|e| e.endpoint.address).collect();
+        self.forget_addresses(&addresses);
+        self.store.keep_sandbox(record)
     }
 
     /// Takes a sandbox away: ports, names, namespace. What is gone already is no error.
     pub fn remove_sandbox(&self, id: &str) -> Result<()> {
-        let Some(record) = self.lock().sandboxes.get(id).cloned() else { return Ok(()) };
-        self.dns.remove(id);
-        self.overlay.forget_sandbox(id);
+        let record = {
+            let mut inner = self.lock();
+            inner.building.remove(id);
+            inner.sandboxes.remove(id)
+        };
+        let Some(record) = record else { return Ok(()) };
+        // Whoever is telling something of it is done before it is forgotten.
+        self.gates.pass(id, || {
+            self.dns.remove(id);
+            self.overlay.forget_sandbox(id);
+        });
         // From here on the ports lead nowhere; they stay taken until the namespace is off its path.
         let ports = port_rules(&record);
-        self.lock().sandboxes.remove(id);
         let mut failure = None;
         if !ports.is_empty() {
             failure = self.change_ports(firewall::delete_ports(self.host.table(), &ports)).err();
@@ -338,6 +416,13 @@ fn set_default_route(socket: &mut Socket, record: &SandboxRecord) -> Result<()> 
         return Ok(());
     };
     socket.request(Route::default_via(IpAddr::V4(gateway), link.index).add()).map_err(kernel("of a sandbox"))
+}
+
+/// Removes interfaces of a running sandbox; those that are gone already are fine.
+fn unwire(netns: &NetNs, record: &SandboxRecord, interfaces: &[String]) -> Result<()> {
+    let mut socket = netns.run(Socket::route)?.map_err(kernel("of a sandbox"))?;
+    socket.delete_links(interfaces).map_err(kernel("of a sandbox"))?;
+    set_default_route(&mut socket, record)
 }
 
 /// In a container with several networks, requests of the mesh come from outside on one interface while the default route leads

@@ -12,7 +12,6 @@ use crate::resolver::protocol::{self, Presence, Reply, Request, SandboxNames, VE
 use crate::store::SandboxRecord;
 use crate::text::{RESOLVER, ResolvConf};
 use gantry_linux::netlink::Socket;
-use gantry_linux::netns::NetNs;
 use gantry_linux::nft::{ChainKind, Family, Hook, Rule, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -79,6 +78,8 @@ pub struct Dns {
     command: Option<Vec<OsString>>,
     dir: PathBuf,
     state: Mutex<State>,
+    /// Held while the resolver is told the names of the cluster, so that older ones never overwrite newer ones.
+    telling: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -86,11 +87,18 @@ struct State {
     stream: Option<UnixStream>,
     served: BTreeSet<String>,
     cluster: BTreeMap<String, Zone>,
+    /// Whether the resolver was looked for. Before, nobody is there to be told anything, and it is told everything then.
+    begun: bool,
 }
 
 impl Dns {
     pub(crate) fn new(config: &NetworkConfig) -> Self {
-        Self { command: config.resolver.clone(), dir: config.run_dir.clone(), state: Mutex::default() }
+        Self {
+            command: config.resolver.clone(),
+            dir: config.run_dir.clone(),
+            state: Mutex::default(),
+            telling: Mutex::default(),
+        }
     }
 
     /// Whether there is a resolver.
@@ -124,9 +132,11 @@ impl Dns {
 
     /// Makes sure that a resolver of this version runs and knows everything.
     pub(crate) fn start(&self, networks: &Networks) {
-        if self.enabled()
-            && let Err(error) = self.repair(networks)
-        {
+        if !self.enabled() {
+            return;
+        }
+        self.lock().begun = true;
+        if let Err(error) = self.repair(networks) {
             tracing::error!(cause = crate::chain(&error), "containers have no DNS for the moment");
         }
     }
@@ -152,38 +162,26 @@ impl Dns {
     fn repair(&self, networks: &Networks) -> Result<()> {
         let served = self.connect(networks)?;
         let records: Vec<SandboxRecord> = networks.lock().sandboxes.values().cloned().collect();
-        let cluster = {
-            let mut state = self.lock();
-            state.served = served.iter().cloned().collect();
-            state.cluster.clone()
-        };
-        self.tell(&Request::Cluster(cluster), &[])?;
+        self.lock().served = served.iter().cloned().collect();
+        self.tell_cluster()?;
         for id in served.iter().filter(|id| !records.iter().any(|record| record.spec.id == **id)) {
             self.tell(&Request::Remove(id.clone()), &[])?;
         }
-        for record in records.iter().filter(|record| networks.needs_resolver(record)) {
-            let id = &record.spec.id;
-            let sockets = if self.serves(id) {
-                None
-            } else {
-                match NetNs::open(&networks.store.netns(id))
-                    .map_err(NetworkError::from)
-                    .and_then(|n| n.run(SandboxSockets::open)?)
-                {
-                    Ok(sockets) => Some(sockets),
-                    Err(error) => {
-                        tracing::warn!(
-                            container = id,
-                            cause = crate::chain(&error),
-                            "the container gets no DNS"
-                        );
-                        continue;
-                    }
-                }
-            };
-            self.add(record, sockets);
+        for id in records.iter().map(|record| &record.spec.id) {
+            // One that was removed meanwhile needs no names.
+            if let Err(error) = networks.tell_names(id)
+                && networks.lock().sandboxes.contains_key(id)
+            {
+                tracing::warn!(container = id, cause = crate::chain(&error), "the container gets no DNS");
+            }
         }
         Ok(())
+    }
+
+    fn tell_cluster(&self) -> Result<()> {
+        let _order = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = self.lock().cluster.clone();
+        self.tell(&Request::Cluster(cluster), &[])
     }
 
     /// Connects to a running resolver of this version or starts one; returns whom it serves.
@@ -287,11 +285,15 @@ impl Dns {
 
     /// Replaces the names of cluster networks.
     pub(crate) fn set_cluster(&self, zones: BTreeMap<String, Zone>) {
-        if !self.enabled() || self.lock().cluster == zones {
-            return;
-        }
-        self.lock().cluster.clone_from(&zones);
-        if let Err(error) = self.tell(&Request::Cluster(zones), &[]) {
+        let begun = {
+            let mut state = self.lock();
+            if !self.enabled() || state.cluster == zones {
+                return;
+            }
+            state.cluster = zones;
+            state.begun
+        };
+        if begun && let Err(error) = self.tell_cluster() {
             tracing::warn!(cause = crate::chain(&error), "the resolver was not told");
         }
     }

@@ -184,7 +184,7 @@ fn finish_plan(inner: &mut Inner, endpoint: Endpoint, wiring: Wiring) -> Result<
         Wiring::Veth { .. } => format!("veth{}", endpoint.id.get(..8).unwrap_or_default()),
         Wiring::Macvlan { .. } | Wiring::Nothing => String::new(),
     };
-    Ok(Planned { record: EndpointRecord { endpoint, link }, wiring, fading })
+    Ok(Planned { record: EndpointRecord { endpoint, link, leaving: false }, wiring, fading })
 }
 
 fn free_interface(record: &SandboxRecord) -> String {
@@ -194,7 +194,8 @@ fn free_interface(record: &SandboxRecord) -> String {
         .unwrap_or_default()
 }
 
-fn dns_names(container: &SandboxSpec, wanted: &Attachment) -> Vec<String> {
+/// The names by which a container is found in a network.
+pub(crate) fn dns_names(container: &SandboxSpec, wanted: &Attachment) -> Vec<String> {
     let short = container.id.get(..12).unwrap_or(&container.id).to_owned();
     let mut names = Vec::new();
     for name in std::iter::once(&container.name).chain(&wanted.names).chain([&short, &container.hostname]) {

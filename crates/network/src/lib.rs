@@ -26,6 +26,7 @@ pub mod doctor;
 mod endpoint;
 pub mod error;
 pub mod firewall;
+mod gate;
 pub mod host;
 pub mod ipam;
 pub mod local;

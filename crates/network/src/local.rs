@@ -6,6 +6,7 @@ use crate::ipam;
 use crate::networks::{Inner, Local, Networks, bridge_link, random_id};
 use gantry_model::network::{IpamConfig, Network, NetworkSpec};
 use gantry_model::overlay::Subnet;
+use std::sync::PoisonError;
 
 /// A container in a network, for the network's list of containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,7 @@ impl Networks {
                 "cannot create an overlay network: this node is not a swarm manager".into(),
             ));
         }
+        let _alone = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
         let used = self.host.used_subnets()?;
         let id = random_id()?;
         let local = {
@@ -93,6 +95,7 @@ impl Networks {
 
     /// Removes a network that no running container uses.
     pub fn remove(&self, reference: &str) -> Result<Network> {
+        let _alone = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
         let local = {
             let mut inner = self.lock();
             let local = find(&inner, reference)?.clone();

@@ -9,6 +9,7 @@ use crate::definition::{self, Driver};
 use crate::dns::Dns;
 use crate::error::{NetworkError, Result};
 use crate::firewall::{BridgeRules, NodeRules, PortRule};
+use crate::gate::Gates;
 use crate::host::Host;
 use crate::ipam::Addresses;
 use crate::overlay::Overlay;
@@ -16,7 +17,7 @@ use crate::ports::Ports;
 use crate::store::{SandboxRecord, Store};
 use gantry_linux::netns::{self, NetNs};
 use gantry_model::network::Network;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -34,6 +35,10 @@ pub struct Networks {
     inner: Mutex<Inner>,
     /// Held while the node's table is derived and written, so that an older state never overwrites a newer one.
     table: Mutex<()>,
+    /// The same for what is told about one sandbox.
+    pub(crate) gates: Gates,
+    /// Held while a local network is made or removed, with its links.
+    pub(crate) definitions: Mutex<()>,
 }
 
 /// The bookkeeping.
@@ -43,6 +48,9 @@ pub(crate) struct Inner {
     pub networks: BTreeMap<String, Local>,
     /// Sandboxes by container id.
     pub sandboxes: HashMap<String, SandboxRecord>,
+    /// Those of them whose namespace is still being made: nothing can be written into it yet, and who makes it writes
+    /// everything in the end.
+    pub building: HashSet<String>,
     /// Host ports.
     pub ports: Ports,
     /// Links of sandboxes that were removed a moment ago: the kernel may not have taken them down yet.
@@ -96,6 +104,8 @@ impl Networks {
             host,
             inner: Mutex::default(),
             table: Mutex::default(),
+            gates: Gates::default(),
+            definitions: Mutex::default(),
         });
         networks.recover()?;
         networks.warn_of_dropping_chains();
@@ -209,13 +219,16 @@ impl Networks {
     }
 
     fn load_sandboxes(&self) -> Result<()> {
-        for record in self.store.sandboxes()? {
+        for mut record in self.store.sandboxes()? {
             let id = record.spec.id.clone();
-            if let Err(error) = NetNs::open(&self.store.netns(&id)) {
-                tracing::debug!(container = id, %error, "forgetting a sandbox without namespace");
-                netns::delete(&self.store.netns(&id))?;
-                self.store.forget_sandbox(&id)?;
-                continue;
+            match NetNs::open(&self.store.netns(&id)) {
+                Ok(netns) => self.finish_leaving(&netns, &mut record)?,
+                Err(error) => {
+                    tracing::debug!(container = id, %error, "forgetting a sandbox without namespace");
+                    netns::delete(&self.store.netns(&id))?;
+                    self.store.forget_sandbox(&id)?;
+                    continue;
+                }
             }
             let mut inner = self.lock();
             for EndpointOf { network, address } in addresses_of(&record) {

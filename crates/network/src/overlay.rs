@@ -146,8 +146,8 @@ impl Overlay {
         self.lock().vips.remove(id);
     }
 
-    /// Makes a sandbox's table agree with the services of its networks.
-    pub(crate) fn update_sandbox(&self, id: &str, netns: &NetNs, record: &SandboxRecord) -> Result<()> {
+    /// Makes a sandbox's table agree with the services of its networks. The sandbox's gate is held.
+    fn write_rules(&self, id: &str, netns: &NetNs, record: &SandboxRecord) -> Result<()> {
         let (wanted, old) = {
             let known = self.lock();
             let networks: BTreeSet<&str> =
@@ -200,25 +200,37 @@ impl Networks {
         self.refresh_table()?;
         let state = self.overlay.state();
         self.hold_ingress_ports(state.as_ref())?;
-        let records: Vec<SandboxRecord> = self.lock().sandboxes.values().cloned().collect();
         let mut failure = None;
-        for record in &records {
-            let id = record.spec.id.as_str();
-            let updated = NetNs::open(&self.store.netns(id))
-                .map_err(NetworkError::from)
-                .and_then(|netns| self.overlay.update_sandbox(id, &netns, record));
-            // The namespace of a sandbox that is being removed is no failure.
-            if let Err(error) = updated
-                && self.lock().sandboxes.contains_key(id)
-            {
-                failure = Some(error);
-            }
+        for id in self.sandboxes() {
+            failure = self.update_sandbox(&id).err().or(failure);
         }
         self.dns.set_cluster(state.as_ref().map(zones).unwrap_or_default());
         if let Some(state) = &state {
             mesh::forget_stale(&self.host, old, state);
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Makes a sandbox's table agree with the services of the networks that it is in now. One that is being made gets its table
+    /// from who makes it, and one that is being removed needs none.
+    pub(crate) fn update_sandbox(&self, id: &str) -> Result<()> {
+        self.gates.pass(id, || {
+            let record = {
+                let inner = self.lock();
+                inner.sandboxes.get(id).filter(|_| !inner.building.contains(id)).cloned()
+            };
+            let Some(record) = record else { return Ok(()) };
+            let written = NetNs::open(&self.store.netns(id))
+                .map_err(NetworkError::from)
+                .and_then(|netns| self.overlay.write_rules(id, &netns, &record));
+            match written {
+                Err(_) if !self.lock().sandboxes.contains_key(id) => {
+                    self.overlay.forget_sandbox(id);
+                    Ok(())
+                }
+                other => other,
+            }
+        })
     }
 
     fn hold_ingress_ports(&self, state: Option<&OverlayState>) -> Result<()> {

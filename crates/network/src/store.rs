@@ -48,6 +48,9 @@ pub struct EndpointRecord {
     pub endpoint: Endpoint,
     /// The node's end of the veth pair; empty for macvlan.
     pub link: String,
+    /// It is being taken away. Only a file says so: that of a process which was killed while it did it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// One published port with the container's address.
