@@ -238,6 +238,7 @@ impl Store {
             if !state.images.contains_key(&image.digest()) {
                 return Err(Error::NoSuchImage(name.to_owned()));
             }
+            let users = with_newcomers(state, image, &users);
             let plan = plan_removal(state, name, image, force, &users)?;
             Ok::<_, Error>((plan.changes, (plan.removed, plan.deletes)))
         })?;
@@ -356,6 +357,16 @@ impl Removal {
             None => Change::RemoveTag(name.clone()),
         });
     }
+}
+
+/// The users, and those that came after it was asked who they are: a container takes its root before it is known to anyone else.
+fn with_newcomers(state: &State, image: ImageId, users: &[ContainerUse]) -> Vec<ContainerUse> {
+    let roots = state.containers.iter().filter(|(_, root)| root.image == image);
+    let newcomers = roots
+        .filter_map(|(id, _)| ContainerId::parse(id).ok())
+        .filter(|id| users.iter().all(|user| user.id != *id))
+        .map(|id| ContainerUse { id, running: false });
+    users.iter().cloned().chain(newcomers).collect()
 }
 
 /// Docker's rules: a name that is given goes; the image goes with its last name, unless something uses it.

@@ -56,11 +56,20 @@ impl Store {
         }
         let rootfs = self.make_folders(container, &chain)?;
         let put = Change::PutContainer(container.to_owned(), ContainerRecord { image: *image, chain });
-        self.catalog.change(|state| match state.containers.contains_key(container) {
-            true => Err(Error::RootfsExists(container.to_owned())),
-            false => Ok((vec![put], ())),
-        })?;
-        Ok(rootfs)
+        let kept = self.catalog.change(|state| {
+            if state.containers.contains_key(container) {
+                return Err(Error::RootfsExists(container.to_owned()));
+            }
+            // Its files are there as long as the lease is held, but who removed it was told that nobody uses it.
+            if !state.images.contains_key(&image.digest()) {
+                return Err(Error::NoSuchImage(image.to_string()));
+            }
+            Ok((vec![put], ()))
+        });
+        if let Err(Error::NoSuchImage(_)) = &kept {
+            self.trash.discard(&self.container_folder(container))?;
+        }
+        kept.map(|()| rootfs)
     }
 
     fn make_folders(&self, container: &str, chain: &[Digest]) -> Result<Rootfs> {

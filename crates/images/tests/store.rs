@@ -214,6 +214,25 @@ fn removal_follows_dockers_rules() {
 }
 
 #[test]
+fn a_container_that_is_made_during_a_removal_keeps_its_image() {
+    let (_dir, store) = store();
+    let id = image(&store, vec![base()], Some("app:1"));
+    let one = container(1);
+    // It takes its root when everybody has been asked already who uses the image.
+    let meanwhile = |image: &ImageId| {
+        store.prepare_rootfs(one.as_str(), image).expect("rootfs");
+        Vec::new()
+    };
+    let refused = store.remove("app:1", false, &meanwhile).expect_err("in use");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("container 010101010101 is using"), "{refused}");
+    assert!(store.image(&id).is_ok());
+    store.remove_rootfs(one.as_str()).expect("remove");
+    store.remove("app:1", false, &nobody).expect("unused");
+    assert_eq!(store.prepare_rootfs(one.as_str(), &id).expect_err("gone").kind(), ErrorKind::NotFound);
+}
+
+#[test]
 fn prune_takes_what_nobody_uses() {
     let (_dir, store) = store();
     let dangling = image(&store, vec![Archive::new().file("a", b"12345").done()], None);
