@@ -150,9 +150,20 @@ async fn a_container_joins_and_leaves_a_cluster_network() {
     assert_eq!(place.addresses.len(), 1);
     let overlay = machine.containers.overlays.lock().unwrap().last().cloned().expect("overlay");
     assert!(overlay.networks.iter().any(|known| known.id == network), "{overlay:?}");
-    let again = machine.cluster.attach_network(request).await.expect("again");
+    let again = machine.cluster.attach_network(request.clone()).await.expect("again");
     assert_eq!(again.task, place.task);
     assert_eq!(machine.cluster.attachments().expect("list"), vec![place.clone()]);
+    let renamed = AttachRequest { names: vec!["beta".into(), "c1".into()], ..request };
+    let moved = machine.cluster.attach_network(renamed.clone()).await.expect("renamed");
+    assert_eq!((&moved.task, &moved.addresses), (&place.task, &place.addresses));
+    until("all nodes find it by its new names", LONG, || async {
+        let overlay = machine.containers.overlays.lock().unwrap().last().cloned().expect("overlay");
+        let names = overlay.networks.iter().flat_map(|known| &known.endpoints).map(|e| e.names.clone());
+        names.collect::<Vec<_>>() == [renamed.names.clone()]
+    })
+    .await;
+    let place = machine.cluster.attachments().expect("list").remove(0);
+    assert_eq!(place.names, renamed.names);
     machine.stop().await;
     machine.start().await;
     assert_eq!(machine.cluster.attachments().expect("after a restart"), vec![place.clone()]);

@@ -54,8 +54,9 @@ impl ClusterNetworks {
         names: Vec<String>,
         wanted: &EndpointSettings,
     ) -> Result<Option<EndpointSettings>, String> {
-        if let Some(place) = self.held(container, &[wanted.network_id.as_str(), network]) {
-            return Ok(Some(settings(wanted, &place)));
+        let held = self.held(container, &[wanted.network_id.as_str(), network]);
+        if let Some(place) = held.as_ref().filter(|place| place.names == names) {
+            return Ok(Some(settings(wanted, place)));
         }
         let address = wanted.ipam_config.as_ref().map(|ipam| ipam.ipv4_address.clone()).unwrap_or_default();
         let request = AttachRequest {
@@ -71,6 +72,8 @@ impl ClusterNetworks {
                 self.given_back().remove(&place.task);
                 Ok(Some(settings(wanted, &place)))
             }
+            // It was renamed while it did not run. The place is good, and the managers hear of the name the next time.
+            Err(_) if let Some(place) = held => Ok(Some(settings(wanted, &place))),
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotInSwarm) => Ok(None),
             Err(error) => Err(error.message),
         }
@@ -107,6 +110,22 @@ impl NetworkSource for ClusterNetworks {
         wanted: &'a EndpointSettings,
     ) -> BoxFuture<'a, Result<Option<EndpointSettings>, String>> {
         Box::pin(self.ask(network, container, names, wanted))
+    }
+
+    fn rename<'a>(
+        &'a self,
+        network_id: &'a str,
+        container: &'a ContainerId,
+        names: Vec<String>,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            if self.held(container, &[network_id]).is_none_or(|place| place.names == names) {
+                return Ok(());
+            }
+            let (network, container_id) = (network_id.to_owned(), container.to_string());
+            let request = AttachRequest { network, container_id, names, ..AttachRequest::default() };
+            self.cluster.attach_network(request).await.map(drop).map_err(|error| error.message)
+        })
     }
 
     fn detach<'a>(&'a self, network_id: &'a str, container: &'a ContainerId) -> BoxFuture<'a, ()> {

@@ -232,6 +232,8 @@ impl Engine {
             return Err(error);
         }
         self.free_name(&old);
+        self.rename_in_networks(&container).await;
+        self.save_soon(&container);
         self.container_event(&container, "rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }

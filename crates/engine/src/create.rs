@@ -7,9 +7,10 @@ use crate::mounts::{self, ContainerMount};
 use crate::record::{FORMAT, LogChoice, Record, Rootfs};
 use crate::request::{CreateRequest, Created, InjectedFile};
 use crate::view::StateView;
-use crate::{limits, merge, names, network, restart, spec};
+use crate::{limits, merge, network, restart, spec};
 use gantry_model::container::{ContainerConfig, HostConfig, LogConfig, PortMap, check_name};
 use gantry_model::id::ContainerId;
+use gantry_model::names;
 use gantry_model::platform::Platform;
 use jiff::Timestamp;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -90,16 +91,22 @@ impl Engine {
         network::extra_hosts(&record)?;
         let images = Arc::clone(self.images());
         let (id, image_id) = (record.id.to_string(), record.image_id.clone());
+        let name = with_tag(&record.config.image);
+        // Removed since the request was read.
+        let gone = move |error: gantry_images::Error| match error {
+            gantry_images::Error::NoSuchImage(_) => Error::NoSuchImage(name.clone()),
+            other => image_error(other),
+        };
         let rootfs = blocking("preparing a root file system", move || {
-            let image = images.resolve(&image_id).map_err(image_error)?;
-            images.prepare_rootfs(&id, &image).map_err(image_error)
+            let image = images.resolve(&image_id).map_err(&gone)?;
+            images.prepare_rootfs(&id, &image).map_err(gone)
         })
         .await?;
         record.rootfs = Rootfs { lower: rootfs.lower, upper: rootfs.upper, work: rootfs.work };
         let folder = self.container_folder(&record.id);
         std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(io("create folder", &folder))?;
         let (mut mounts, lower) = (std::mem::take(&mut record.mounts), record.rootfs.lower.clone());
-        self.prepare_volumes(&mut mounts, &lower).await?;
+        let _claim = self.prepare_volumes(record.id.as_str(), &mut mounts, &lower).await?;
         record.mounts = mounts;
         record.files = self.write_files(&record.id, files)?;
         let container = Arc::new(Container::new(record));

@@ -10,7 +10,7 @@
 //! | `exec`, `health`, `attach`, `logs` | processes in containers, checks, input and output |
 //! | `network`, `plug`, `volumes`, `rootfs`, `archive` | places in networks, volumes, files |
 //! | `observe`, `ps`, `stats`, `events` | looking from outside |
-//! | `merge`, `mounts`, `spec`, `security`, `limits`, `restart`, `state`, `filter`, `pattern`, `names`, `signal` | decisions, pure |
+//! | `merge`, `mounts`, `spec`, `security`, `limits`, `restart`, `state`, `filter`, `pattern`, `signal` | decisions, pure |
 //! | `container`, `record`, `monitor`, `devices` | a container in memory, the database, the monitor's socket, nodes and cgroups |
 //!
 //! Tasks: one for each running container and exec that waits for its end; one for each health check; one for each
@@ -41,7 +41,6 @@ mod logs;
 mod merge;
 mod monitor;
 mod mounts;
-mod names;
 mod observe;
 mod pattern;
 mod plug;

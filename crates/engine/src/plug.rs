@@ -110,9 +110,10 @@ impl Engine {
         }
         let unknown = || Error::NetworkNotFound(format!("network {name} not found"));
         let Some(source) = self.network_source() else { return Err(unknown()) };
-        let mut names = vec![record.name.clone(), record.id.short().to_owned(), hostname(record)];
-        names.extend(wanted.aliases.iter().flatten().cloned());
-        let given = source.attach(reference, &container.id, names, &wanted).await.map_err(Error::Network)?;
+        let given = source
+            .attach(reference, &container.id, foreign_names(record, &wanted), &wanted)
+            .await
+            .map_err(Error::Network)?;
         let mut given = given.ok_or_else(unknown)?;
         if !given.ip_address.is_empty() {
             given.ipam_config = Some(EndpointIpam {
@@ -167,17 +168,102 @@ impl Engine {
         }
     }
 
+    /// Makes a container's new name known in its networks. The new name holds whatever happens here: what could not be told is told
+    /// at the next start.
+    pub(crate) async fn rename_in_networks(&self, container: &Container) {
+        let record = container.record().clone();
+        let (networks, id, name) = (self.networks().clone(), record.id.to_string(), record.name.clone());
+        let renamed = blocking("network rename", move || {
+            networks.rename(&id, &name).map_err(error)?;
+            Ok(networks.sandbox(&id).ok())
+        })
+        .await;
+        match renamed {
+            Ok(sandbox) => {
+                let mut record = container.record();
+                for endpoint in sandbox.iter().flat_map(|sandbox| &sandbox.endpoints) {
+                    keep_endpoint(&mut record.networks, endpoint);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(container = container.id.short(), error = error.whole(), "rename in networks");
+            }
+        }
+        let Some(source) = self.network_source() else { return };
+        for settings in record.networks.values().filter(|settings| self.is_foreign(&record, settings)) {
+            let names = foreign_names(&record, settings);
+            if let Err(error) = source.rename(&settings.network_id, &record.id, names).await {
+                tracing::warn!(container = record.id.short(), error, "rename in a network of the cluster");
+            }
+        }
+    }
+
+    /// Whether the cluster gave the container its place in a network.
+    fn is_foreign(&self, record: &Record, settings: &EndpointSettings) -> bool {
+        !record.config.labels.contains_key(TASK_LABEL)
+            && !settings.network_id.is_empty()
+            && self.networks().inspect(&settings.network_id).is_err()
+    }
+
+    /// Brings the networks of a running container together that a former engine left in the middle of a connect, disconnect or
+    /// rename: what was made and never acknowledged is taken back, what was begun to be taken away is gone.
+    pub(crate) async fn agree_on_networks(&self, container: &Container) {
+        let (networks, id, name) = (self.networks().clone(), container.id.to_string(), container.name());
+        let found = blocking("network rename", move || {
+            networks.rename(&id, &name).map_err(error)?;
+            Ok(networks.sandbox(&id).ok())
+        })
+        .await;
+        let sandbox = match found {
+            Ok(Some(sandbox)) => sandbox,
+            Ok(None) => return,
+            Err(error) => {
+                let error = error.whole();
+                return tracing::warn!(container = container.id.short(), error, "look at networks again");
+            }
+        };
+        let fits = |name: &str, settings: &EndpointSettings, e: &gantry_network::Endpoint| {
+            name == e.network_name || name == e.network_id || settings.network_id == e.network_id
+        };
+        let (known, unknown): (Vec<_>, Vec<_>) = {
+            let mut record = container.record();
+            record.networks.retain(|name, settings| {
+                settings.endpoint_id.is_empty() || sandbox.endpoints.iter().any(|e| fits(name, settings, e))
+            });
+            let wanted = &record.networks;
+            sandbox
+                .endpoints
+                .iter()
+                .cloned()
+                .partition(|e| wanted.iter().any(|(name, settings)| fits(name, settings, e)))
+        };
+        {
+            let mut record = container.record();
+            for endpoint in &known {
+                keep_endpoint(&mut record.networks, endpoint);
+            }
+            record.sandbox_key.clone_from(&sandbox.netns);
+            record.ports = port_map(&record, &sandbox);
+        }
+        let (networks, id) = (self.networks().clone(), container.id.to_string());
+        let left = blocking("network disconnect", move || {
+            unknown.iter().try_for_each(|e| networks.disconnect(&id, &e.network_id).map_err(error))?;
+            networks.sandbox(&id).map_err(error)
+        })
+        .await;
+        let told = left.and_then(|sandbox| self.write_texts(container, &sandbox.resolv_conf, &sandbox.hosts));
+        if let Err(error) = told {
+            let error = error.whole();
+            tracing::warn!(container = container.id.short(), error, "leave a network that was half joined");
+        }
+    }
+
     /// Gives places in networks of the cluster back, when a container goes for good.
     pub(crate) async fn detach_foreign(&self, container: &Container) {
         let Some(source) = self.network_source() else { return };
         let record = container.record().clone();
-        if record.config.labels.contains_key(TASK_LABEL) {
-            return;
-        }
-        for settings in record.networks.values() {
-            if !settings.network_id.is_empty() && self.networks().inspect(&settings.network_id).is_err() {
-                source.detach(&settings.network_id, &container.id).await;
-            }
+        for settings in record.networks.values().filter(|settings| self.is_foreign(&record, settings)) {
+            source.detach(&settings.network_id, &container.id).await;
         }
     }
 
@@ -296,4 +382,11 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The names by which a container outside services is found in a network of the cluster.
+fn foreign_names(record: &Record, settings: &EndpointSettings) -> Vec<String> {
+    let mut names = vec![record.name.clone(), record.id.short().to_owned(), hostname(record)];
+    names.extend(settings.aliases.iter().flatten().cloned());
+    names
 }

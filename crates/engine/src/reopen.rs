@@ -80,6 +80,8 @@ impl Engine {
         let ran = matches!(was, ContainerStatus::Running | ContainerStatus::Paused);
         if let Some(launched) = find_run(&dir).await {
             self.found_running(container, launched, was);
+            self.agree_on_networks(container).await;
+            self.save_soon(container);
             return;
         }
         match read_exit(&dir) {
@@ -127,7 +129,6 @@ impl Engine {
             }
         }
         self.adopt(container, launched);
-        self.save_soon(container);
     }
 
     /// A run of which the record knows nothing yet.

@@ -3,6 +3,8 @@
 //! A volume's folder is `<data>/volumes/<name>/_data`. Options `type`, `device` and `o` make it the mount point of
 //! another file system, mounted while containers that use it run.
 
+mod claims;
+
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result, io, parameter};
 use crate::events::Event;
@@ -10,10 +12,11 @@ use crate::filter;
 use crate::mounts::{ContainerMount, Source};
 use crate::record::{Table, VolumeRecord};
 use crate::request::{Filters, Pruned, VolumeRequest, VolumeView};
+use claims::{Claim, Claims};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The volumes of one engine.
 #[derive(Debug, Default)]
@@ -21,11 +24,12 @@ pub(crate) struct Volumes {
     known: Mutex<HashMap<String, VolumeRecord>>,
     /// Containers that hold a volume's own mount, by volume name.
     mounted: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    claims: Arc<Claims>,
 }
 
 impl Volumes {
     pub fn new(known: HashMap<String, VolumeRecord>) -> Self {
-        Self { known: Mutex::new(known), mounted: Mutex::default() }
+        Self { known: Mutex::new(known), ..Self::default() }
     }
 
     fn get(&self, name: &str) -> Option<VolumeRecord> {
@@ -53,28 +57,27 @@ impl Engine {
 
     /// Makes a volume, or returns the existing one of that name. Options that differ from the existing one's are refused.
     pub async fn volume_create(&self, request: VolumeRequest) -> Result<VolumeView> {
-        let record = self.ensure_volume(request, false).await?.0;
+        check(&request)?;
+        let name = named(&request)?;
+        let _alone = self.volumes().claims.alone(&name).await;
+        let record = self.ensure_volume(name, request, false).await?;
         Ok(self.volume_view(record))
     }
 
-    /// The volume and whether it is new.
-    pub(crate) async fn ensure_volume(
+    /// The volume of this name, made if there is none. Its lock is held.
+    async fn ensure_volume(
         &self,
+        name: String,
         request: VolumeRequest,
         anonymous: bool,
-    ) -> Result<(VolumeRecord, bool)> {
-        check(&request)?;
-        let name = match request.name.filter(|name| !name.is_empty()) {
-            Some(name) => name,
-            None => crate::engine::random_id()?,
-        };
+    ) -> Result<VolumeRecord> {
         if let Some(known) = self.volumes().get(&name) {
             if !request.options.is_empty() && request.options != known.options {
                 return Err(Error::Conflict(format!(
                     "create {name}: conflict: volume already exists but specified options are different"
                 )));
             }
-            return Ok((known, false));
+            return Ok(known);
         }
         let record = VolumeRecord {
             name: name.clone(),
@@ -85,22 +88,14 @@ impl Engine {
         };
         let path = self.volume_path(&name);
         std::fs::create_dir_all(&path).map_err(io("create volume folder", &path))?;
-        let raced = {
-            let mut known = self.volumes().known.lock().unwrap_or_else(PoisonError::into_inner);
-            match known.get(&name) {
-                Some(first) => Some(first.clone()),
-                None => {
-                    known.insert(name.clone(), record.clone());
-                    None
-                }
-            }
-        };
-        if let Some(first) = raced {
-            return Ok((first, false));
-        }
         self.records().put(Table::Volumes, &name, &record).await?;
+        self.volumes()
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), record.clone());
         self.publish(Event::local("volume", "create", &name).with("driver", "local"));
-        Ok((record, true))
+        Ok(record)
     }
 
     /// Volumes that the filters (name, label, driver, dangling) let through, by name.
@@ -123,21 +118,23 @@ impl Engine {
         Ok(self.volume_view(record))
     }
 
-    /// Containers (short ids) by the volume that they refer to.
+    /// Containers by the volume that they refer to, also those that are still being made.
     pub(crate) fn volume_users(&self) -> BTreeMap<String, Vec<String>> {
-        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        // Asked first: a container that is made meanwhile is among the others then.
+        let mut users = self.volumes().claims.holders();
         for container in self.containers() {
             for mount in &container.record().mounts {
                 if let Source::Volume { name, .. } = &mount.source {
-                    users.entry(name.clone()).or_default().push(container.id.to_string());
+                    users.entry(name.clone()).or_default().insert(container.id.to_string());
                 }
             }
         }
-        users
+        users.into_iter().map(|(volume, containers)| (volume, containers.into_iter().collect())).collect()
     }
 
     /// Removes a volume that no container refers to; with `force` a missing one is fine.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+        let _alone = self.volumes().claims.alone(name).await;
         if self.volumes().get(name).is_none() {
             return if force { Ok(()) } else { Err(Error::NoSuchVolume(name.to_owned())) };
         }
@@ -147,12 +144,13 @@ impl Engine {
         self.drop_volume(name).await
     }
 
+    /// Removes an unused volume; its lock is held.
     async fn drop_volume(&self, name: &str) -> Result<()> {
         // What is mounted is not the volume's to delete.
         let path = self.volume_path(name);
         unmount(&path).map_err(io("unmount volume", &path))?;
-        self.volumes().known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.records().remove(Table::Volumes, name).await?;
+        self.volumes().known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let folder = self.config().data_dir.join("volumes").join(name);
         self.discard(&folder)?;
         self.publish(Event::local("volume", "destroy", name).with("driver", "local"));
@@ -174,7 +172,12 @@ impl Engine {
             }
             let path = volume.mountpoint.clone();
             let size = blocking("volume size", move || Ok(tree_size(&path))).await?;
-            self.drop_volume(&volume.name).await?;
+            match self.volume_remove(&volume.name, false).await {
+                Ok(()) => {}
+                // Somebody took it meanwhile, or removed it.
+                Err(Error::VolumeInUse { .. } | Error::NoSuchVolume(_)) => continue,
+                Err(error) => return Err(error),
+            }
             pruned.removed.push(volume.name);
             pruned.space_reclaimed += size;
         }
@@ -184,13 +187,15 @@ impl Engine {
         Ok(pruned)
     }
 
-    /// Makes the volumes that a new container names, and fills empty ones from its image. The mounts get their names.
+    /// Makes the volumes that a new container names, and fills empty ones from its image. The mounts get their names. Until the
+    /// container is known, the claim keeps the volumes.
     pub(crate) async fn prepare_volumes(
         &self,
+        container: &str,
         mounts: &mut [ContainerMount],
         lower: &[PathBuf],
-    ) -> Result<Vec<String>> {
-        let mut made = Vec::new();
+    ) -> Result<Claim> {
+        let claim = self.volumes().claims.claim(container);
         for mount in mounts {
             let Source::Volume { name, driver, options, labels, no_copy, subpath, anonymous } =
                 &mut mount.source
@@ -203,11 +208,11 @@ impl Engine {
                 options: options.clone(),
                 labels: labels.clone(),
             };
-            let (record, new) = self.ensure_volume(request, *anonymous).await?;
-            name.clone_from(&record.name);
-            if new {
-                made.push(record.name.clone());
-            }
+            check(&request)?;
+            *name = named(&request)?;
+            let _alone = self.volumes().claims.alone(name).await;
+            let record = self.ensure_volume(name.clone(), request, *anonymous).await?;
+            claim.add(name);
             // A volume with a file system of its own is filled by its owner.
             if *no_copy || !subpath.is_empty() || !record.options.is_empty() {
                 continue;
@@ -220,7 +225,7 @@ impl Engine {
             })
             .await?;
         }
-        Ok(made)
+        Ok(claim)
     }
 
     /// Mounts a volume's own file system for a container, if it has one.
@@ -272,6 +277,14 @@ fn unmount(path: &Path) -> std::io::Result<()> {
         gantry_linux::mount::unmount(path)?;
     }
     Ok(())
+}
+
+/// The asked name, or a random one.
+fn named(request: &VolumeRequest) -> Result<String> {
+    match request.name.as_deref() {
+        None | Some("") => crate::engine::random_id(),
+        Some(name) => Ok(name.to_owned()),
+    }
 }
 
 fn check(request: &VolumeRequest) -> Result<()> {

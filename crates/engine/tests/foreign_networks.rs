@@ -44,6 +44,18 @@ impl NetworkSource for Cluster {
         })
     }
 
+    fn rename<'a>(
+        &'a self,
+        network_id: &'a str,
+        _container: &'a ContainerId,
+        names: Vec<String>,
+    ) -> BoxFuture<'a, std::result::Result<(), String>> {
+        Box::pin(async move {
+            self.log.lock().unwrap().push(format!("rename {} {}", !network_id.is_empty(), names[0]));
+            Ok(())
+        })
+    }
+
     fn detach<'a>(&'a self, network_id: &'a str, _container: &'a ContainerId) -> BoxFuture<'a, ()> {
         Box::pin(async move { self.log.lock().unwrap().push(format!("detach {}", !network_id.is_empty())) })
     }
@@ -70,8 +82,9 @@ fn a_place_in_a_network_of_the_cluster_is_asked_for_and_given_back() {
         // The node forgets the network as a node does that has no more containers in it.
         node.engine.stop(&id, None, StopTimeout::After(std::time::Duration::ZERO)).await.unwrap();
         node.networks.remove("far").unwrap();
+        node.engine.rename(&id, "other").await.unwrap();
         node.engine.remove(&id, RemoveOptions::default()).await.unwrap();
-        assert_eq!(*cluster.log.lock().unwrap(), ["attach far true", "detach true"]);
+        assert_eq!(*cluster.log.lock().unwrap(), ["attach far true", "rename true other", "detach true"]);
         node
     });
 }
@@ -114,6 +127,15 @@ impl NetworkSource for ById {
         wanted: &'a EndpointSettings,
     ) -> BoxFuture<'a, std::result::Result<Option<EndpointSettings>, String>> {
         self.0.attach("far", container, names, wanted)
+    }
+
+    fn rename<'a>(
+        &'a self,
+        network_id: &'a str,
+        container: &'a ContainerId,
+        names: Vec<String>,
+    ) -> BoxFuture<'a, std::result::Result<(), String>> {
+        self.0.rename(network_id, container, names)
     }
 
     fn detach<'a>(&'a self, network_id: &'a str, container: &'a ContainerId) -> BoxFuture<'a, ()> {

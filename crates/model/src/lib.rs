@@ -7,6 +7,7 @@ pub mod container;
 pub mod digest;
 pub mod duration;
 pub mod id;
+pub mod names;
 pub mod network;
 pub mod node;
 pub mod overlay;

@@ -1,4 +1,4 @@
-//! Names for containers that got none: an adjective and a noun of our own lists.
+//! Names for containers and services that got none: an adjective and a noun of our own lists.
 
 const ADJECTIVES: [&str; 64] = [
     "able", "agile", "amber", "ample", "apt", "autumn", "azure", "bold", "brave", "bright", "brisk", "calm",
@@ -19,7 +19,7 @@ const NOUNS: [&str; 64] = [
 ];
 
 /// A name from random numbers; the attempt number is appended when earlier ones were taken.
-pub(crate) fn pick(random: [u8; 2], attempt: u32) -> String {
+pub fn pick(random: [u8; 2], attempt: u32) -> String {
     let adjective = ADJECTIVES[usize::from(random[0]) % ADJECTIVES.len()];
     let noun = NOUNS[usize::from(random[1]) % NOUNS.len()];
     match attempt {
@@ -36,7 +36,7 @@ mod tests {
     fn every_name_is_a_valid_container_name() {
         for byte in 0..=u8::MAX {
             let name = pick([byte, byte.wrapping_mul(7)], u32::from(byte));
-            assert!(gantry_model::container::check_name(&name).is_ok(), "{name}");
+            assert!(crate::container::check_name(&name).is_ok(), "{name}");
         }
     }
 }

@@ -153,3 +153,19 @@ pub fn attachment(id: TaskId, node: NodeId, request: AttachmentRequest, now: Tim
         ..Task::default()
     }
 }
+
+/// The task of a container outside services that is found by other names from now on; `None`: it has these.
+pub fn renamed_attachment(task: &Task, names: &[String]) -> Option<Task> {
+    let spec = task.spec.network_attachment_spec.as_ref()?;
+    if spec.names == names {
+        return None;
+    }
+    let mut renamed = task.clone();
+    renamed.name = names.first().cloned().unwrap_or_default();
+    for attachment in &mut renamed.networks_attachments {
+        attachment.aliases = names.to_vec();
+    }
+    renamed.spec.network_attachment_spec =
+        Some(NetworkAttachmentSpec { names: names.to_vec(), ..spec.clone() });
+    Some(renamed)
+}

@@ -9,14 +9,17 @@ use gantry_model::task::{Task, TaskState};
 use gantry_planner::{Change, ClusterNetwork, Object, State, edit, find};
 use std::sync::Arc;
 
-/// Gives a container a place in a network; returns when it has its address. Asked again, it answers the same place.
+/// Gives a container a place in a network; returns when it has its address. Asked again, it answers the same place,
+/// which has the names that were asked for last.
 pub async fn attach(manager: &Manager, request: AttachRequest) -> Result<Reply> {
     let fresh = TaskId::from_random(random()?);
     let (task, network) = commit(manager, |state| {
         let network = find::network(state, &request.network)?;
         check(&network)?;
-        if let Some(task) = existing(state, &request, &network) {
-            return Ok((Vec::new(), (task, network)));
+        if let Some(known) = existing(state, &request, &network) {
+            let renamed = edit::renamed_attachment(&known, &request.names);
+            let change = renamed.map(|task| Change::replace(Object::Task(Box::new(task))));
+            return Ok((change.into_iter().collect(), (known.id.clone(), network)));
         }
         let wanted = edit::AttachmentRequest {
             network: network.network.id.clone(),
@@ -65,7 +68,7 @@ fn check(network: &ClusterNetwork) -> Result<()> {
     Ok(())
 }
 
-fn existing(state: &State, request: &AttachRequest, network: &Arc<ClusterNetwork>) -> Option<TaskId> {
+fn existing(state: &State, request: &AttachRequest, network: &Arc<ClusterNetwork>) -> Option<Arc<Task>> {
     let matches = |task: &&Arc<Task>| {
         task.node_id == request.node
             && !ended(task)
@@ -76,7 +79,7 @@ fn existing(state: &State, request: &AttachRequest, network: &Arc<ClusterNetwork
                 .is_some_and(|spec| spec.container_id == request.container_id)
             && task.spec.networks.iter().any(|wanted| wanted.target == network.network.id)
     };
-    state.attachments().find(matches).map(|task| task.id.clone())
+    state.attachments().find(matches).cloned()
 }
 
 async fn give_up(manager: &Manager, task: TaskId) {

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::routing::{get, post};
 use gantry_api::filters::Filters;
-use gantry_cluster::{RegistryAuthFrom, Rollback};
+use gantry_cluster::{ErrorKind, RegistryAuthFrom, Rollback};
 use gantry_model::service::{Service, ServiceSpec};
 use http::StatusCode;
 use serde_json::json;
@@ -24,6 +24,8 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/services/{id}/logs", get(logs))
 }
 
+/// How often a name is drawn for a service before the last refusal is the answer.
+const NAME_ATTEMPTS: u32 = 200;
 /// Names of filters that lists of services know.
 const FILTERS: [&str; 5] = ["id", "label", "mode", "name", "runtime"];
 
@@ -100,20 +102,30 @@ fn take_auth(spec: &mut ServiceSpec, call: &Call) {
 async fn create(daemon: Shared, call: Call, Json(mut spec): Json<ServiceSpec>) -> Reply {
     clean(&mut spec);
     take_auth(&mut spec, &call);
-    if spec.name.is_empty() {
-        spec.name = made_up_name()?;
-    }
-    let (id, warnings) = daemon.cluster.create_service(spec).await?;
+    let named = !spec.name.is_empty();
+    let mut attempt = 0;
+    let (id, warnings) = loop {
+        if !named {
+            spec.name = made_up_name(attempt)?;
+        }
+        match daemon.cluster.create_service(spec.clone()).await {
+            // Somebody has drawn the same name.
+            Err(error) if !named && error.kind == ErrorKind::AlreadyExists && attempt < NAME_ATTEMPTS => {
+                attempt += 1;
+            }
+            other => break other?,
+        }
+    };
     let warnings = (!warnings.is_empty()).then_some(warnings);
     stream::with_status(StatusCode::CREATED, &json!({ "ID": id, "Warnings": warnings }))
 }
 
 /// A name for a service that the client named not.
-fn made_up_name() -> Result<String, ApiError> {
-    let mut random = [0u8; 4];
+fn made_up_name(attempt: u32) -> Result<String, ApiError> {
+    let mut random = [0u8; 2];
     getrandom::fill(&mut random)
         .map_err(|error| ApiError::internal(format!("draw a name for the service: {error}")))?;
-    Ok(format!("service-{:08x}", u32::from_be_bytes(random)))
+    Ok(gantry_model::names::pick(random, attempt))
 }
 
 /// Takes away what only the managers may write.
