@@ -8,6 +8,10 @@ use acceptance::wait;
 /// The cases.
 pub const CASES: &[Case<Nodes>] = &[
     ("create_converges_ps_shows_tasks_rm_removes", create_converges_ps_shows_tasks_rm_removes),
+    (
+        "a_service_without_a_name_gets_one_as_containers_do",
+        a_service_without_a_name_gets_one_as_containers_do,
+    ),
     ("scale_up_and_down", scale_up_and_down),
     ("global_services_run_on_every_node", global_services_run_on_every_node),
     ("constraints_and_preferences_place", constraints_and_preferences_place),
@@ -54,6 +58,14 @@ fn create_converges_ps_shows_tasks_rm_removes(nodes: &Nodes) {
     );
     remove(nodes, "web");
     assert!(nodes.docker(2).fails("service inspect web").err.contains("web"));
+}
+
+fn a_service_without_a_name_gets_one_as_containers_do(nodes: &Nodes) {
+    let id = nodes.docker(2).ok(&format!("service create -d --replicas 0 {}", image(nodes)));
+    let name = nodes.docker(1).inspect(id.trim())["Spec"]["Name"].as_str().unwrap_or_default().to_owned();
+    let (adjective, noun) = name.split_once('_').unwrap_or_else(|| panic!("an adjective and a noun: {name}"));
+    assert!(adjective.len() > 2 && noun.len() > 2, "{name}");
+    remove(nodes, &name);
 }
 
 fn scale_up_and_down(nodes: &Nodes) {
