@@ -40,6 +40,15 @@ pub enum Error {
         #[source]
         source: RootError,
     },
+    /// A network device could not be configured.
+    #[error("{act}")]
+    Network {
+        /// What was tried, on what.
+        act: String,
+        /// Why not.
+        #[source]
+        source: gantry_linux::netlink::Error,
+    },
     /// A cgroup failed.
     #[error("set up cgroup of {id}")]
     Cgroup {
@@ -236,6 +245,12 @@ impl<T> Act<T> for std::result::Result<T, rustix::io::Errno> {
 impl<T> Act<T> for std::result::Result<T, MountError> {
     fn act(self, words: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|source| Error::Mount { act: words(), source })
+    }
+}
+
+impl<T> Act<T> for std::result::Result<T, gantry_linux::netlink::Error> {
+    fn act(self, words: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Network { act: words(), source })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     hooks, idmap,
     init::{self, priority::Priority},
     limits,
+    network_devices::{self, Moved, Wanted},
     oci::{Hook, Spec, State, Status},
     plan::{Choices, IdMaps, Plan},
     rootless, stage,
@@ -210,6 +211,10 @@ struct Inside {
     user_namespace: bool,
     /// Maps of the user namespace that it was cloned into.
     maps: Option<IdMaps>,
+    /// Network devices that move into it.
+    devices: Vec<Wanted>,
+    /// The network namespace, where it joins one.
+    network: Option<OwnedFd>,
 }
 
 impl Inside {
@@ -217,13 +222,19 @@ impl Inside {
         let namespaces = &plan.namespaces;
         // The stage has seen to its maps.
         let maps = namespaces.maps.clone().filter(|_| !namespaces.needs_stage());
-        Ok(Inside { user_namespace: namespaces.has_user(), maps })
+        let devices = plan.spec.linux.as_ref().map(network_devices::plan).transpose()?.unwrap_or_default();
+        let joined = namespaces.joined(Namespaces::NETWORK).filter(|_| !devices.is_empty());
+        let network = joined
+            .map(|joined| joined.fd.try_clone().act(|| "duplicate a namespace's descriptor".to_owned()))
+            .transpose()?;
+        Ok(Inside { user_namespace: namespaces.has_user(), maps, devices, network })
     }
 }
 
 impl Making<'_> {
     fn finish(mut self, child: Child, channel: Channel) -> Result<Created> {
-        match self.steps(&child, &channel) {
+        let mut moved = None;
+        match self.steps(&child, &channel, &mut moved) {
             Ok(terminal) => {
                 Ok(Created { child, channel, terminal, group: self.group.clone(), record: self.record })
             }
@@ -233,13 +244,22 @@ impl Making<'_> {
                     Some(told) => told,
                     None => error,
                 };
+                // The container's namespace takes devices along when it goes.
+                if let Some(moved) = moved {
+                    moved.undo();
+                }
                 kill_and_reap(&child);
                 Err(error)
             }
         }
     }
 
-    fn steps(&mut self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
+    fn steps(
+        &mut self,
+        child: &Child,
+        channel: &Channel,
+        moved: &mut Option<Moved>,
+    ) -> Result<Option<OwnedFd>> {
         if let Some(maps) = &self.inside.maps {
             idmap::write(child.pid, maps)?;
         }
@@ -248,6 +268,9 @@ impl Making<'_> {
         }
         if self.inside.maps.is_some() {
             channel.tell(ToInit::IdsMapped).act(|| "tell the first process of its ids".to_owned())?;
+        }
+        if !self.inside.devices.is_empty() {
+            *moved = Some(self.move_devices(child)?);
         }
         let cgroup_error = |source| Error::Cgroup { id: self.record.id.clone(), source };
         self.group.create().map_err(cgroup_error)?;
@@ -267,6 +290,19 @@ impl Making<'_> {
             Priority::of(process, None)?.limit_other(child.pid)?;
         }
         Ok(terminal)
+    }
+
+    fn move_devices(&self, child: &Child) -> Result<Moved> {
+        let own;
+        let target = match &self.inside.network {
+            Some(joined) => joined,
+            None => {
+                own = namespace::of_process(child.pid, Namespaces::NETWORK)
+                    .act(|| "open the container's network namespace".to_owned())?;
+                &own
+            }
+        };
+        Moved::all(&self.inside.devices, target)
     }
 
     fn await_ready(&mut self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {

@@ -11,6 +11,8 @@
 //! | [`plan`], [`limits`], [`filter`], [`mount_options`] | decisions: from the specification to what the kernel wants |
 //! | [`launch`], [`init`], [`channel`], [`hooks`] | making a container: the runtime's side, the first process, what they say |
 //! | [`stage`], [`idmap`] | namespaces that the first process cannot be cloned into; id maps of user namespaces |
+//! | [`network_devices`] | network devices that move into a container |
+//! | [`rootless`] | what the container of an ordinary user gets instead |
 //! | [`exec`], [`program`] | a further process in a container; finding the program |
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
 //! | [`commands`], [`foreground`], [`signals`] | the command line of runc |
@@ -40,6 +42,7 @@ pub mod limits;
 pub mod log;
 pub mod monitor;
 pub mod mount_options;
+pub mod network_devices;
 pub mod notify;
 pub mod null;
 pub mod oci;

@@ -9,7 +9,12 @@ const RTM_GETADDR: u16 = 22;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+const IFA_FLAGS: u16 = 8;
+const IFA_RT_PRIORITY: u16 = 9;
 const IFA_F_NODAD: u8 = 0x02;
+const IFA_F_PERMANENT: u32 = 0x80;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+const SCOPE_UNIVERSE: u8 = 0;
 
 /// An address on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,7 +68,64 @@ impl Address {
     }
 }
 
+/// An address that a link keeps when it moves to another namespace, where the kernel takes all addresses away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAddress {
+    family: u8,
+    prefix: u8,
+    attributes: Vec<(u16, Vec<u8>)>,
+}
+
+impl KeptAddress {
+    /// Only what somebody has configured for good, and what has a meaning beyond its link (RFC 3549, 2.3.3.2).
+    fn parse(payload: &[u8], link: u32) -> Option<KeptAddress> {
+        let header = payload.get(..8)?;
+        let all = || attributes(&payload[8..]);
+        // The header has the lower eight flags only.
+        let flags =
+            all().find(|(kind, _)| *kind == IFA_FLAGS).map_or(u32::from(header[2]), |(_, v)| read_u32(v));
+        let wanted = flags & IFA_F_PERMANENT != 0 && header[3] == SCOPE_UNIVERSE;
+        if !wanted || read_u32(&header[4..]) != link {
+            return None;
+        }
+        let mut kept: Vec<(u16, Vec<u8>)> = all()
+            .filter(|(kind, _)| [IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY].contains(kind))
+            .map(|(kind, value)| (kind, value.to_vec()))
+            .collect();
+        let own = flags & (u32::from(IFA_F_NODAD) | IFA_F_NOPREFIXROUTE);
+        kept.push((IFA_FLAGS, own.to_ne_bytes().to_vec()));
+        Some(KeptAddress { family: header[0], prefix: header[1], attributes: kept })
+    }
+
+    /// Encodes "add to this link".
+    pub fn add(&self, link: u32) -> Message {
+        let mut m = Message::new(RTM_NEWADDR, CREATE | REPLACE, format!("add an address to link {link}"));
+        let mut header = [0; 8];
+        header[0] = self.family;
+        header[1] = self.prefix;
+        header[4..].copy_from_slice(&link.to_ne_bytes());
+        m.put(&header);
+        for (kind, value) in &self.attributes {
+            m.attr(*kind, value);
+        }
+        m
+    }
+}
+
 impl Socket {
+    /// The permanent addresses of global scope of a link.
+    pub fn kept_addresses(&mut self, link: u32) -> Result<Vec<KeptAddress>, Error> {
+        let mut message = Message::new(RTM_GETADDR, 0, "list addresses");
+        message.put(&[0; 8]);
+        let mut kept = Vec::new();
+        self.dump(message, |kind, payload| {
+            if kind == RTM_NEWADDR {
+                kept.extend(KeptAddress::parse(payload, link));
+            }
+        })?;
+        Ok(kept)
+    }
+
     /// All addresses of the namespace.
     pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
         let mut message = Message::new(RTM_GETADDR, 0, "list addresses");
