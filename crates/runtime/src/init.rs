@@ -115,6 +115,10 @@ fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready
     let program = identity::Program::prepare(&process, plan.inherited)?;
     let (master, slave) =
         terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
+    if let Some(slave) = &slave {
+        // Whoever called `create` may wait for the end of its pipes: a waiting container must not hold them open.
+        identity::place_stdio([slave.as_fd(); 3])?;
+    }
     Ok((master, Ready { program, slave }))
 }
 
