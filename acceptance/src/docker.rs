@@ -109,11 +109,12 @@ impl Docker {
 }
 
 /// The newest docker client on the machine: one installed by hand goes before Debian's.
-fn executable() -> &'static str {
+pub fn executable() -> &'static str {
     if Path::new("/usr/local/bin/docker").exists() { "/usr/local/bin/docker" } else { "docker" }
 }
 
-fn answer(output: Output) -> Answer {
+/// What a finished command gave.
+pub fn answer(output: Output) -> Answer {
     use std::os::unix::process::ExitStatusExt;
     let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
     Answer {

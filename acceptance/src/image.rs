@@ -40,13 +40,40 @@ pub fn server_rootfs() -> Vec<u8> {
     archive.into_inner().unwrap_or_else(|e| panic!("write the sample archive: {e}"))
 }
 
+/// A root file system as the archive that `docker load` and `ctr image import` read: one layer under this name.
+pub fn archive_of(rootfs: &[u8], name: &str) -> Vec<u8> {
+    use sha2::Digest;
+    use std::fmt::Write;
+    let digest = |bytes: &[u8]| {
+        sha2::Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    };
+    let config = serde_json::json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(rootfs))]},
+    })
+    .to_string();
+    let config_name = format!("{}.json", digest(config.as_bytes()));
+    let manifest = serde_json::json!([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let mut archive = tar::Builder::new(Vec::new());
+    file(&mut archive, &config_name, 0o644, config.as_bytes());
+    file(&mut archive, "layer.tar", 0o644, rootfs);
+    file(&mut archive, "manifest.json", 0o644, manifest.to_string().as_bytes());
+    archive.into_inner().unwrap_or_else(|e| panic!("write an image archive: {e}"))
+}
+
 /// What the tests call inside containers.
 const APPLETS: &[&str] = &[
     "sh", "ls", "cat", "echo", "sleep", "true", "false", "id", "env", "pwd", "hostname", "ps", "kill",
     "mkdir", "rm", "touch", "stat", "mount", "ping", "nslookup", "wget", "nc", "ip", "ifconfig", "route",
     "head", "tail", "grep", "wc", "seq", "dd", "chmod", "chown", "mknod", "test", "stty", "tty", "tr",
     "date", "nproc", "ulimit", "df", "find", "sort", "yes", "od", "cut", "sync", "printf", "trap", "free",
-    "umount", "ln", "awk", "sed",
+    "umount", "ln", "awk", "sed", "readlink",
 ];
 
 fn busybox() -> PathBuf {

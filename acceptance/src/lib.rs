@@ -12,4 +12,5 @@ pub mod image;
 pub mod nodes;
 pub mod request;
 pub mod suite;
+pub mod terminal;
 pub mod wait;

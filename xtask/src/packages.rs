@@ -15,11 +15,15 @@ pub const FOR_TESTS: &[Package] = &[
     Package { name: "runc", shown_by: &["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/bin/runc"] },
     Package { name: "iproute2", shown_by: &["/usr/bin/ip", "/bin/ip", "/usr/sbin/ip", "/sbin/ip"] },
     Package { name: "nftables", shown_by: &["/usr/sbin/nft"] },
-    Package { name: "docker.io", shown_by: &["/usr/local/bin/docker", "/usr/bin/docker"] },
     Package {
         name: "python3-seccomp",
         shown_by: &["/usr/lib/python3/dist-packages/seccomp.cpython-311-x86_64-linux-gnu.so"],
     },
+    Package { name: "docker.io", shown_by: &["/usr/sbin/dockerd"] },
+    Package { name: "containerd", shown_by: &["/usr/bin/ctr"] },
+    Package { name: "podman", shown_by: &["/usr/bin/podman"] },
+    Package { name: "catatonit", shown_by: &["/usr/bin/catatonit"] },
+    Package { name: "uidmap", shown_by: &["/usr/bin/newuidmap"] },
 ];
 
 /// For `cargo xtask bench`.
