@@ -18,6 +18,7 @@ use crate::{
     init::{identity, priority::Priority},
     oci::{Process, Status},
     plan::{self, CapabilitySets, Keyring, Stdio},
+    stage,
     state::Store,
 };
 
@@ -128,6 +129,7 @@ struct Job {
     capabilities: CapabilitySets,
     filter: Option<Filter>,
     join: Namespaces,
+    in_user_namespace: bool,
     container: OwnedFd,
     group: Cgroup,
     stdio: Stdio,
@@ -144,7 +146,7 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     let record = store.load(id)?;
     let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
     let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
-    let group = Cgroup::at(&hierarchies, &record.cgroup).map_err(cgroup_error)?;
+    let group = record.group()?;
     let container = process::pidfd(record.pid);
     let status = record.status(&group);
     // The pidfd was opened before the start time was compared: it is the right process or none.
@@ -177,7 +179,11 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
         }
     }
     // The container may have moved its first process into a group below its own.
-    let group = Cgroup::of_process(&hierarchies, record.pid).map_err(cgroup_error)?;
+    let group = match record.cgroup.as_str() {
+        // An ordinary user's may have none; then both stay where they are.
+        "" => Cgroup::default(),
+        _ => Cgroup::of_process(&hierarchies, record.pid).map_err(cgroup_error)?,
+    };
     let group = cgroups.of(&group, id)?;
     identity::check(&process)?;
     let priority = Priority::of(&process, spec.linux.as_ref())?;
@@ -189,6 +195,7 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
         capabilities,
         filter,
         join,
+        in_user_namespace: join.contains(Namespaces::USER),
         container,
         group: group.clone(),
         stdio,
@@ -223,7 +230,16 @@ fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
     let mut back = None;
     if job.join.contains(Namespaces::PID) {
         back = Some(namespace::open(std::path::Path::new("/proc/self/ns/pid")).act(words)?);
-        namespace::join(&job.container, Namespaces::PID).act(|| "join the pid namespace".to_owned())?;
+        match namespace::join(&job.container, Namespaces::PID) {
+            // It belongs to a user namespace that is to be joined before.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::PermissionDenied
+                    && job.join.contains(Namespaces::USER) =>
+            {
+                return launch_inside(job);
+            }
+            other => other.act(|| "join the pid namespace".to_owned())?,
+        }
     }
     job.priority.set_initial_affinity()?;
     let cloned = process::clone(Namespaces::EMPTY, unified.as_ref().map(AsFd::as_fd));
@@ -237,6 +253,25 @@ fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
     match cloned.act(words)? {
         Cloned::Parent(child) => Ok((child, ours)),
         Cloned::Child => process::exit_now(1),
+    }
+}
+
+/// As [`launch`] for an ordinary user, whose right to the other namespaces begins in the container's user namespace.
+fn launch_inside(mut job: Job) -> Result<(Child, Channel)> {
+    let words = || "create a process in the container".to_owned();
+    let (ours, theirs) = Channel::pair().act(words)?;
+    let child = stage::enter(|| {
+        process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
+        namespace::join(&job.container, job.join).act(|| "join the container's namespaces".to_owned())?;
+        job.join = Namespaces::EMPTY;
+        Ok(())
+    })?;
+    match child {
+        Some(child) => Ok((child, ours)),
+        None => {
+            drop(ours);
+            run(job, &theirs)
+        }
     }
 }
 
@@ -268,7 +303,7 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
     }
     job.priority.set_final_affinity()?;
     if let Some(id) = &job.keyring {
-        identity::take_keyring(id, join.contains(Namespaces::USER))?;
+        identity::take_keyring(id, job.in_user_namespace)?;
     }
     let terminal = match job.stdio {
         Stdio::Terminal => Some(open_terminal()?),
@@ -280,7 +315,7 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
         terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));
     channel.report(&FromInit::Ready(master)).act(|| "report that it is ready".to_owned())?;
     channel.expect(ToInit::Start).act(|| "wait for the start".to_owned())?;
-    if !job.join.contains(Namespaces::USER) {
+    if !job.in_user_namespace {
         job.priority.limit()?;
     }
     job.priority.schedule()?;

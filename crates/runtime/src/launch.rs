@@ -115,8 +115,17 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         keyring: choices.keyring,
         annotations: spec.annotations.clone(),
     };
-    let plan = Plan::new(id, bundle, spec.clone(), group.clone(), choices)?;
-    let inside = Inside::of(&plan)?;
+    let shown = rootless::shown(&group, &hierarchies).map_err(cgroup_error)?;
+    let decided = Plan::new(id, bundle, spec.clone(), shown, choices)
+        .and_then(|plan| Inside::of(&plan).map(|inside| (plan, inside)));
+    let (plan, inside) = match decided {
+        Err(error) => {
+            // That of an ordinary user is there already.
+            let _ = group.remove();
+            return Err(error);
+        }
+        Ok(decided) => decided,
+    };
     if owner == Owner::Caller {
         store.keep_config(id, &spec)?;
     }

@@ -12,7 +12,7 @@
 //! | [`launch`], [`init`], [`channel`], [`hooks`] | making a container: the runtime's side, the first process, what they say |
 //! | [`stage`], [`idmap`] | namespaces that the first process cannot be cloned into; id maps of user namespaces |
 //! | [`network_devices`] | network devices that move into a container |
-//! | [`rootless`] | what the container of an ordinary user gets instead |
+//! | [`rootless`] | the cgroup of an ordinary user's container |
 //! | [`exec`], [`program`] | a further process in a container; finding the program |
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
 //! | [`commands`], [`foreground`], [`signals`] | the command line of runc |

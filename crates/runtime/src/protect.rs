@@ -5,9 +5,12 @@
 //! make writable: one clone of a mount and one exec, no copy. A daemon that starts many keeps such a mount
 //! ([`gantry_linux::process::read_only_executable`]) and starts the runtime through it; then nothing is done here.
 
-use std::{ffi::OsString, os::fd::AsFd, os::unix::ffi::OsStrExt, path::Path};
+use std::{ffi::OsString, io, os::fd::AsFd, os::unix::ffi::OsStrExt, path::Path};
 
-use gantry_linux::process::{self, ExecStrings};
+use gantry_linux::{
+    executable,
+    process::{self, ExecStrings},
+};
 
 use crate::error::{Act, Result};
 
@@ -22,10 +25,21 @@ pub fn from_overwriting(args: &[OsString]) -> Result<()> {
     if process::runs_from_read_only_mount().act(words)? {
         return Ok(());
     }
+    let own = Path::new("/proc/self/exe");
+    let privileged = rustix::process::geteuid().is_root();
+    if !privileged && executable::is_sealed(own).act(words)? {
+        return Ok(());
+    }
     if std::env::var_os(MARK).is_some() {
         return Err(std::io::Error::other("it is still on a writable mount")).act(words);
     }
-    let executable = process::read_only_executable(Path::new("/proc/self/exe")).act(words)?;
+    let executable = match process::read_only_executable(own) {
+        // An ordinary user may not clone mounts. Its copy costs a few milliseconds.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !privileged => {
+            executable::sealed_copy(own).act(words)?
+        }
+        other => other.act(words)?,
+    };
     let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
     let env: Vec<Vec<u8>> = std::env::vars_os()
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())

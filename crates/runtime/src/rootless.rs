@@ -1,8 +1,8 @@
-//! What a container of an ordinary user gets in place of what only root may have: for now its cgroup.
+//! The cgroup of an ordinary user's container: one that was delegated to the user, or none.
 
 use std::io;
 
-use gantry_linux::cgroup::{Cgroup, CgroupError, Limits};
+use gantry_linux::cgroup::{Cgroup, CgroupError, Hierarchies, Limits};
 
 use crate::{
     error::{Error, Result},
@@ -25,6 +25,14 @@ pub fn usable(group: Cgroup) -> Result<Cgroup, CgroupError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The group that a container sees as its own: without one, that of the runtime, in which it stays.
+pub fn shown(group: &Cgroup, hierarchies: &Hierarchies) -> Result<Cgroup, CgroupError> {
+    if !group.folders().is_empty() {
+        return Ok(group.clone());
+    }
+    Cgroup::of_process(hierarchies, std::process::id().cast_signed())
 }
 
 fn is_denied(error: &io::Error) -> bool {

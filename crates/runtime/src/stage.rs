@@ -49,12 +49,53 @@ pub fn launch(plan: Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<(Child, Chan
     let (maps, offsets) = (plan.namespaces.maps.clone(), plan.namespaces.time_offsets.clone());
     drop(plan);
     let result = attend(&stage, &stage_ours, maps.as_ref(), &offsets);
-    if result.is_err() {
-        // It may have ended by itself; either way it is gone after the wait.
-        let _ = process::signal(stage.pidfd.as_fd(), libc::SIGKILL);
-    }
+    // It may have ended by itself; either way it is gone after the wait.
+    let _ = process::signal(stage.pidfd.as_fd(), libc::SIGKILL);
     let _ = process::wait(stage.pid, Waiting::Block);
     result.map(|child| (child, ours))
+}
+
+/// Makes a process in namespaces that `prepare` enters. The caller gets its child; that child returns from here too, with
+/// none.
+pub fn enter(prepare: impl FnOnce() -> Result<()>) -> Result<Option<Child>> {
+    let words = || "create a process in other namespaces".to_owned();
+    let (ours, theirs) = Channel::pair().act(words)?;
+    let stage = match process::clone(Namespaces::EMPTY, None).act(words)? {
+        Cloned::Child => {
+            drop(ours);
+            let cloned = prepare().and_then(|()| process::clone_sibling(Namespaces::EMPTY).act(words));
+            if hand_over(&theirs, cloned) == Side::First {
+                return Ok(None);
+            }
+            process::exit_now(0);
+        }
+        Cloned::Parent(stage) => stage,
+    };
+    drop(theirs);
+    let result = attend(&stage, &ours, None, "");
+    // It may have ended by itself; either way it is gone after the wait.
+    let _ = process::signal(stage.pidfd.as_fd(), libc::SIGKILL);
+    let _ = process::wait(stage.pid, Waiting::Block);
+    result.map(Some)
+}
+
+/// Who goes on after the clone.
+#[derive(PartialEq, Eq)]
+enum Side {
+    Stage,
+    First,
+}
+
+/// Tells the runtime what has come of the clone; the new process has nothing to tell.
+fn hand_over(channel: &Channel, cloned: Result<Cloned>) -> Side {
+    let report = match cloned {
+        Ok(Cloned::Child) => return Side::First,
+        Ok(Cloned::Parent(child)) => FromInit::FirstProcess { pid: child.pid, pidfd: child.pidfd },
+        Err(error) => FromInit::Failed { exit_code: error.exit_code(), message: error.chain() },
+    };
+    // When the runtime is gone nobody can be told, and the first process finds nobody either and ends by itself.
+    let _ = channel.report(&report);
+    Side::Stage
 }
 
 /// The runtime's side: does what the stage has no right to.
@@ -82,22 +123,13 @@ fn attend(stage: &Child, channel: &Channel, maps: Option<&IdMaps>, offsets: &str
 }
 
 fn run(mut plan: Plan, first: Channel, channel: &Channel) -> ! {
-    let error = match prepare(&mut plan, channel) {
-        Ok(remaining) => match process::clone_sibling(remaining) {
-            Ok(Cloned::Child) => init::run(plan, first),
-            Ok(Cloned::Parent(child)) => {
-                let report = FromInit::FirstProcess { pid: child.pid, pidfd: child.pidfd };
-                // Without the runtime the first process finds nobody and ends by itself.
-                let _ = channel.report(&report);
-                process::exit_now(0);
-            }
-            Err(source) => Error::Io { act: format!("clone into new namespaces of {}", plan.id), source },
-        },
-        Err(error) => error,
-    };
-    // When the runtime is gone nobody can be told.
-    let _ = channel.report(&FromInit::Failed { exit_code: error.exit_code(), message: error.chain() });
-    process::exit_now(1)
+    let words = || "clone into new namespaces".to_owned();
+    let prepared = prepare(&mut plan, channel);
+    let cloned = prepared.and_then(|remaining| process::clone_sibling(remaining).act(words));
+    if hand_over(channel, cloned) == Side::First {
+        init::run(plan, first);
+    }
+    process::exit_now(0)
 }
 
 /// Enters and prepares; returns what is left for the clone.
