@@ -120,13 +120,29 @@ pub fn exec_fd(file: BorrowedFd<'_>, args: &ExecStrings, env: &ExecStrings) -> i
     io::Error::last_os_error()
 }
 
-/// Marks every descriptor from `first` on close-on-exec (close_range(2)).
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    let first = libc::c_uint::try_from(first).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: setting FD_CLOEXEC invalidates no descriptor that Rust code owns.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Closes every descriptor from `first` on but one, which closes at an exec (close_range(2)).
+///
+/// For a process that becomes another program, or ends, without using what owns them any more: an exec closes
+/// descriptors only after it has found the program and its interpreter, whose paths may lead through them.
+pub fn close_from(first: RawFd, but: BorrowedFd<'_>) -> io::Result<()> {
+    let number = |fd: RawFd| libc::c_uint::try_from(fd).map_err(|_| io::ErrorKind::InvalidInput);
+    let (first, kept) = (number(first)?, number(but.as_raw_fd())?);
+    rustix::io::fcntl_setfd(but, rustix::io::FdFlags::CLOEXEC)?;
+    let close = |from: libc::c_uint, to: libc::c_uint| {
+        if from > to {
+            return Ok(());
+        }
+        // SAFETY: no memory is touched; the caller says that nothing uses these descriptors any more.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    if kept < first {
+        return close(first, libc::c_uint::MAX);
+    }
+    if kept > first {
+        close(first, kept - 1)?;
+    }
+    close(kept + 1, libc::c_uint::MAX)
 }
 
 /// Makes `fd` the descriptor number `number`, without close-on-exec.

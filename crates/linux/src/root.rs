@@ -170,15 +170,24 @@ impl Root {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(self.refused("open", path, Errno::INVAL));
         }
-        // The very object that was examined, whatever has the name by now.
-        match rustix::fs::open(proc_path(place.as_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        // The very object that was examined, whatever has the name by now. In a container whose /proc is a folder of its
+        // image the path leads anywhere: to a fifo that nobody writes to, or to another file.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match rustix::fs::open(proc_path(place.as_fd()), flags, Mode::empty()) {
+            Ok(file) => {
+                let opened = rustix::fs::fstat(&file).map_err(|errno| self.refused("stat", path, errno))?;
+                if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+                    return Err(self.refused("open", path, Errno::XDEV));
+                }
+                Ok(File::from(file))
+            }
             // In a container without /proc the name must do: its own device rules hold there.
             Err(Errno::NOENT) => {
                 let last = if links == Links::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | last;
                 self.resolve("open", path, flags, Mode::empty()).map(File::from)
             }
-            other => other.map(File::from).map_err(|errno| self.refused("open", path, errno)),
+            Err(errno) => Err(self.refused("open", path, errno)),
         }
     }
 

@@ -242,6 +242,8 @@ fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
         }
     }
     job.priority.set_initial_affinity()?;
+    // From its first moment the container sees the new process: nothing of it may be readable there (CVE-2016-9962).
+    process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
     let cloned = process::clone(Namespaces::EMPTY, unified.as_ref().map(AsFd::as_fd));
     if let Ok(Cloned::Child) = cloned {
         drop(ours);
@@ -293,8 +295,6 @@ fn run(job: Job, channel: &Channel) -> ! {
 
 fn become_program(job: Job, channel: &Channel) -> Result<()> {
     process::reset_signals().act(|| "reset signals".to_owned())?;
-    // From the moment it joins, the container sees this process: nothing of it may be readable there.
-    process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
     rustix::process::setsid().act(|| "create a session".to_owned())?;
     job.group.join_v1().map_err(|source| Error::Cgroup { id: "the container".to_owned(), source })?;
     let join = job.join.without(Namespaces::PID);
@@ -327,8 +327,8 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
         (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
         _ => {}
     }
-    identity::close_others(job.inherited.count())?;
     identity::label(&job.process, job.proc.as_fd())?;
+    identity::close_others(job.inherited.count(), channel.as_fd())?;
     identity::become_user(&job.process, &job.capabilities, job.filter.as_ref())?;
     Err(program.exec())
 }

@@ -59,7 +59,7 @@ pub fn run(mut plan: Plan, channel: Channel) -> ! {
         // Nobody is left who could be told.
         Err(_) => process::exit_now(1),
     };
-    let error = start(&plan, ready);
+    let error = start(&plan, &ready, &starter);
     fail(&starter, &error)
 }
 
@@ -244,8 +244,8 @@ fn await_start(gate: &Gate, channel: Channel) -> std::io::Result<Channel> {
     }
 }
 
-fn start(plan: &Plan, ready: Ready) -> Error {
-    match start_program(plan, ready) {
+fn start(plan: &Plan, ready: &Ready, starter: &Channel) -> Error {
+    match start_program(plan, ready, starter) {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -253,7 +253,7 @@ fn start(plan: &Plan, ready: Ready) -> Error {
 
 enum Never {}
 
-fn start_program(plan: &Plan, ready: Ready) -> Result<Never> {
+fn start_program(plan: &Plan, ready: &Ready, starter: &Channel) -> Result<Never> {
     let process = process_of(&plan.spec)?;
     if let Some(hooks) = &plan.spec.hooks {
         hooks::run("startContainer", &hooks.start_container, &state(plan, Status::Created))?;
@@ -271,8 +271,8 @@ fn start_program(plan: &Plan, ready: Ready) -> Result<Never> {
         (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
         _ => {}
     }
-    identity::close_others(plan.inherited.count())?;
     identity::label(process, plan.proc.as_fd())?;
+    identity::close_others(plan.inherited.count(), starter.as_fd())?;
     identity::become_user(process, &plan.capabilities, plan.filter.as_ref())?;
     Err(ready.program.exec())
 }

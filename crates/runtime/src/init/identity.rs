@@ -220,9 +220,13 @@ fn write_attribute(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> 
     rustix::io::write(&file, value.as_bytes()).act(words).map(drop)
 }
 
-/// Everything but the standard descriptors closes at the exec.
-pub fn close_others(preserved: i32) -> Result<()> {
-    process::close_on_exec_from(3 + preserved.max(0)).act(|| "close descriptors".to_owned())
+/// Closes everything but the standard descriptors, the preserved ones and the way to the runtime, which closes at the
+/// exec.
+///
+/// Not the exec closes them: an image's program may be a link through `/proc/self/fd`, or name an interpreter there, and
+/// would be found through whatever is still open, such as the host's /proc (as with CVE-2024-21626).
+pub fn close_others(preserved: i32, channel: BorrowedFd<'_>) -> Result<()> {
+    process::close_from(3 + preserved.max(0), channel).act(|| "close descriptors".to_owned())
 }
 
 /// A controlling terminal on all three standard descriptors.

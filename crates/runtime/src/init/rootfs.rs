@@ -221,7 +221,10 @@ impl Rootfs {
     /// Opens the place of a mount; makes it when it is not there.
     pub fn place(&self, destination: &str, folder: bool) -> Result<OwnedFd> {
         // /proc and /sys decide about the safety of others: they are never reached by a link of the image.
-        let links = if matches!(destination, "/proc" | "/sys") { Links::Keep } else { Links::Follow };
+        let (destination, links) = match system_folder(destination) {
+            Some(folder) => (folder, Links::Keep),
+            None => (destination, Links::Follow),
+        };
         match self.root.open_path(destination, links) {
             Ok(place) => {
                 if links == Links::Keep {
@@ -353,6 +356,23 @@ fn inside_proc(destination: &str) -> Error {
     Error::Config {
         field: "mounts".into(),
         problem: format!("{destination} cannot be mounted because it is inside /proc"),
+    }
+}
+
+/// Which of the two folders a destination is, however it is spelt (CVE-2023-27561).
+fn system_folder(destination: &str) -> Option<&'static str> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in destination.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    match parts.as_slice() {
+        ["proc"] => Some("/proc"),
+        ["sys"] => Some("/sys"),
+        _ => None,
     }
 }
 
