@@ -9,6 +9,7 @@ pub mod demo;
 pub mod docker;
 pub mod http;
 pub mod image;
+pub mod layout;
 pub mod nodes;
 pub mod request;
 pub mod suite;

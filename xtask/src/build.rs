@@ -50,7 +50,8 @@ impl Built {
         command
             .env("GANTRY", self.folder.join("gantry"))
             .env("GANTRY_RUNTIME", self.folder.join("gantry-runtime"))
-            .env("GANTRY_SAMPLE_SERVER", self.folder.join("sample-server"));
+            .env("GANTRY_SAMPLE_SERVER", self.folder.join("sample-server"))
+            .env("GANTRY_OCI_PROBE", self.folder.join("oci-probe"));
     }
 }
 
@@ -66,7 +67,7 @@ pub fn all(profile: Profile) -> Result<Built, String> {
     // Together in a folder of their own: the daemon looks for gantry-runtime beside itself, and cargo puts a dynamically linked one
     // of that name beside its own gantry.
     std::fs::create_dir_all(&built.folder).map_err(|e| format!("make {}: {e}", built.folder.display()))?;
-    for name in ["gantry-runtime", "sample-server"] {
+    for name in ["gantry-runtime", "sample-server", "oci-probe"] {
         place(&static_folder.join(name), &built.folder.join(name))?;
     }
     for name in ["gantry", "gantry-demo", "gantry-bench"] {
@@ -86,7 +87,8 @@ fn static_executables(target: &std::path::Path, profile: Profile) -> Outcome {
     };
     let chosen: &[&str] = if profile == Profile::Release { &["--profile", "static"] } else { &[] };
     command
-        .args(["build", "--package", "gantry-runtime", "--package", "sample", "--bins", "--target", TARGET])
+        .args(["build", "--package", "gantry-runtime", "--package", "sample", "--package", "probe", "--bins"])
+        .args(["--target", TARGET])
         .arg("--target-dir")
         .arg(target.join("static"))
         .args(chosen)

@@ -1,8 +1,6 @@
 //! `run` of /bin/true from a bundle: gantry-runtime, runc and crun in turn.
 
 use super::{median_ms, table, timed};
-use gantry_linux::mount;
-use gantry_linux::namespace::{self, Namespaces};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,25 +11,11 @@ const ROUNDS: usize = 100;
 pub fn run() -> Result<(), String> {
     // crun refuses a hybrid layout: in a private mount namespace it sees none.
     std::thread::spawn(|| {
-        hide_unified()?;
+        crate::layout::hide_unified()?;
         measure()
     })
     .join()
     .unwrap_or_else(|_| Err("the measuring thread panicked".to_owned()))
-}
-
-fn hide_unified() -> Result<(), String> {
-    namespace::unshare(Namespaces::MOUNT).map_err(|e| format!("make a mount namespace: {e}"))?;
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, rustix::fs::Mode::empty()).map_err(|e| format!("open /: {e}"))?;
-    let private = mount::Attributes::propagation(mount::Propagation::Private);
-    mount::set_attributes(rustix::fd::AsFd::as_fd(&root), mount::Depth::Recursive, private)
-        .map_err(|e| format!("make mounts private: {e}"))?;
-    let unified = Path::new("/sys/fs/cgroup/unified");
-    if unified.exists() {
-        mount::unmount(unified).map_err(|e| format!("unmount {}: {e}", unified.display()))?;
-    }
-    Ok(())
 }
 
 fn measure() -> Result<(), String> {
