@@ -103,7 +103,20 @@ fn acceptance(built: &build::Built, names: &[String]) -> Outcome {
     command.args(["test", "--package", "acceptance", "--no-fail-fast"]);
     built.export(&mut command);
     command.arg("--").args(names);
-    run(&mut command)
+    run(&mut command).and(conformance_of_others(built, names))
+}
+
+/// The conformance suite again with other runtimes, so that it tests the specification and not Gantry.
+fn conformance_of_others(built: &build::Built, names: &[String]) -> Outcome {
+    let mut outcome = Ok(());
+    for runtime in ["/usr/sbin/runc", "/usr/bin/crun"] {
+        let mut command = cargo();
+        command.args(["test", "--package", "acceptance", "--test", "oci"]);
+        built.export(&mut command);
+        command.env("OCI_RUNTIME", runtime).arg("--").args(names);
+        outcome = outcome.and(run(&mut command));
+    }
+    outcome
 }
 
 fn demo(args: &[String]) -> Outcome {

@@ -13,6 +13,7 @@ pub struct Package {
 pub const FOR_TESTS: &[Package] = &[
     Package { name: "busybox-static", shown_by: &["/bin/busybox", "/usr/bin/busybox"] },
     Package { name: "runc", shown_by: &["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/bin/runc"] },
+    Package { name: "crun", shown_by: &["/usr/bin/crun"] },
     Package { name: "iproute2", shown_by: &["/usr/bin/ip", "/bin/ip", "/usr/sbin/ip", "/sbin/ip"] },
     Package { name: "nftables", shown_by: &["/usr/sbin/nft"] },
     Package {

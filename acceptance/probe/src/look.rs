@@ -45,7 +45,7 @@ pub fn look() -> Value {
         "mounts": mounts(),
         "fds": descriptors(),
         "terminal": terminal(),
-        "sessionLeader": rustix::process::getsid(None).ok() == Some(rustix::process::getpid()),
+        "sessionLeader": session_leader(),
     })
 }
 
@@ -108,12 +108,23 @@ fn rlimits() -> Value {
     limits.collect::<Map<_, _>>().into()
 }
 
+/// The fields of proc_pid_stat(5) from the third on: the name in brackets before them may contain spaces.
+fn stat() -> Option<Vec<i64>> {
+    let stat = text("/proc/self/stat")?;
+    let words = stat.rsplit(')').next()?.split_whitespace();
+    Some(words.map(|word| word.parse().unwrap_or(0)).collect())
+}
+
+/// Whether the session, field 6, is named after this process; one outside of the pid namespace is 0.
+fn session_leader() -> Option<bool> {
+    let session = *stat()?.get(6 - 3)?;
+    Some(session == i64::from(std::process::id()))
+}
+
 /// Policy, nice value and static priority: fields 41, 19 and 40 of proc_pid_stat(5).
 fn scheduler() -> Value {
-    let Some(stat) = text("/proc/self/stat") else { return Value::Null };
-    // The name in brackets may contain spaces; field 3 follows it.
-    let after: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let number = |field: usize| after.get(field - 3).and_then(|word| word.parse::<i64>().ok());
+    let Some(fields) = stat() else { return Value::Null };
+    let number = |field: usize| fields.get(field - 3).copied();
     json!({ "policy": number(41), "nice": number(19), "priority": number(40) })
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::lab::{self, Lab};
 
 /// Longest wait for a command of the runtime, and for anything that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Ended {
         assert!(!said.trim().is_empty(), "refused without a word");
         said
     }
+}
+
+/// Whether a complaint says that there is no such container: in runc's words, which engines look for, or in those of the kernel.
+pub fn says_missing(complaint: &str) -> bool {
+    complaint.contains("does not exist") || complaint.contains("No such file or directory")
 }
 
 /// One bundle and its container; both are taken away with it, also when the case fails.
@@ -259,7 +264,8 @@ impl Bundle {
     /// Starts a container whose probe waits for signals, and returns what it saw before.
     #[track_caller]
     pub fn waiting(&mut self, steps: &[&str]) -> Value {
-        let steps: Vec<&str> = if steps.is_empty() { vec!["wait"] } else { [steps, &["--", "wait"]].concat() };
+        let steps: Vec<&str> =
+            if steps.is_empty() { vec!["wait"] } else { [steps, &["--", "wait"]].concat() };
         self.probe(&steps).started();
         await_value("the probe to be ready", || {
             let line = self.printed().lines().next().map(str::to_owned)?;

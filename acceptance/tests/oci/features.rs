@@ -47,13 +47,27 @@ fn hooks(lab: &Lab) {
 
 fn mount_options(lab: &Lab) {
     let list = features(lab)["mountOptions"].clone();
-    assert_lists(&list, &["bind", "rbind", "ro", "rw", "nosuid", "nodev", "noexec", "rprivate", "rslave", "rshared"]);
+    assert_lists(
+        &list,
+        &["bind", "rbind", "ro", "rw", "nosuid", "nodev", "noexec", "rprivate", "rslave", "rshared"],
+    );
     // What is promised is understood: those that make sense on any tmpfs.
     let mut bundle = lab.bundle();
     for (number, option) in list.as_array().unwrap().iter().enumerate() {
         let option = option.as_str().unwrap();
         // Not all file systems know these, or they need more than an option.
-        if !matches!(option, "bind" | "rbind" | "mand" | "remount" | "idmap" | "ridmap" | "iversion" | "tmpcopyup" | "copy-symlink") {
+        if !matches!(
+            option,
+            "bind"
+                | "rbind"
+                | "mand"
+                | "remount"
+                | "idmap"
+                | "ridmap"
+                | "iversion"
+                | "tmpcopyup"
+                | "copy-symlink"
+        ) {
             bundle.mount(&format!("/mnt{number}"), "tmpfs", "tmpfs", &[option]);
         }
     }
@@ -61,11 +75,17 @@ fn mount_options(lab: &Lab) {
 }
 
 fn namespaces(lab: &Lab) {
-    assert_lists(&features(lab)["linux"]["namespaces"], &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"]);
+    assert_lists(
+        &features(lab)["linux"]["namespaces"],
+        &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+    );
 }
 
 fn capabilities(lab: &Lab) {
-    assert_lists(&features(lab)["linux"]["capabilities"], &["CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN", "CAP_BPF"]);
+    assert_lists(
+        &features(lab)["linux"]["capabilities"],
+        &["CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN", "CAP_BPF"],
+    );
 }
 
 fn cgroup(lab: &Lab) {
@@ -78,7 +98,10 @@ fn cgroup(lab: &Lab) {
 fn seccomp(lab: &Lab) {
     let seccomp = features(lab)["linux"]["seccomp"].clone();
     assert_eq!(seccomp["enabled"], true);
-    assert_lists(&seccomp["actions"], &["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"]);
+    assert_lists(
+        &seccomp["actions"],
+        &["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"],
+    );
     assert_lists(&seccomp["operators"], &["SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"]);
     assert_lists(&seccomp["archs"], &["SCMP_ARCH_X86_64"]);
 }

@@ -70,16 +70,21 @@ pub fn cgroup_parent() -> String {
 impl Lab {
     /// Opens the lab for the runtime that `OCI_RUNTIME` names, or else for gantry-runtime.
     pub fn open(program: PathBuf) -> Lab {
-        assert!(rustix::process::geteuid().is_root(), "this suite needs root: it makes namespaces and cgroups");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this suite needs root: it makes namespaces and cgroups"
+        );
         let probe = std::env::var_os("GANTRY_OCI_PROBE").expect("GANTRY_OCI_PROBE: run cargo xtask test");
         let folder = tempfile::Builder::new().prefix("gty-oci-").tempdir().expect("make a folder");
         // Programs in user namespaces walk through it.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(folder.path(), mode).expect("open the folder to all");
         for (from, name) in [(Path::new(&probe), "probe"), (Path::new("/bin/busybox"), "busybox")] {
-            fs::copy(from, folder.path().join(name)).unwrap_or_else(|e| panic!("copy {}: {e}", from.display()));
+            fs::copy(from, folder.path().join(name))
+                .unwrap_or_else(|e| panic!("copy {}: {e}", from.display()));
         }
-        let layout = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Layout::V2 } else { Layout::V1 };
+        let layout =
+            if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Layout::V2 } else { Layout::V1 };
         Lab { runtime: Runtime::of(&program), program, layout, folder, number: AtomicU32::new(0) }
     }
 
@@ -107,8 +112,12 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         let parent = cgroup_parent();
-        let mut hierarchies: Vec<PathBuf> =
-            fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut hierarchies: Vec<PathBuf> = fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
         hierarchies.push(PathBuf::from("/sys/fs/cgroup"));
         for hierarchy in hierarchies {
             // A hierarchy in which no container was has no such folder.

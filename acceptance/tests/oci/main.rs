@@ -38,7 +38,8 @@ fn main() -> ExitCode {
     let runtime = Runtime::of(&program);
     let all: Vec<Property> = CHAPTERS.iter().flat_map(|(_, parts)| parts.concat()).collect();
     let suite = format!("oci with {}", runtime.name());
-    let wanted = |id: &str| words.is_empty() || words.iter().any(|word| id.contains(word) || suite.contains(word));
+    let wanted =
+        |id: &str| words.is_empty() || words.iter().any(|word| id.contains(word) || suite.contains(word));
     let chosen: Vec<Property> = all.iter().filter(|property| wanted(property.id)).copied().collect();
     println!("\nrunning {} tests of {suite}", chosen.len());
     if chosen.is_empty() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::exceptions::Exception;
+use crate::exceptions::{self, Certainty, Exception};
 use crate::lab::{Lab, Skipped};
 
 /// One property of the specification: its name, what it says, and the case that shows it.
@@ -33,7 +33,7 @@ enum Outcome {
 static COMPLAINT: Mutex<String> = Mutex::new(String::new());
 
 /// Carries out the properties whose name contains one of the words, and prints a line for each in the words of cargo's own runner.
-pub fn judge(lab: &Lab, properties: &[Property], exceptions: &[Exception]) -> ExitCode {
+pub fn judge(lab: &Lab, properties: &[Property], exceptions: &'static [Exception]) -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         // What a failed assertion said is printed only when it was not expected.
         *COMPLAINT.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = info.to_string();
@@ -42,7 +42,7 @@ pub fn judge(lab: &Lab, properties: &[Property], exceptions: &[Exception]) -> Ex
     for property in properties {
         let start = Instant::now();
         let outcome = carry_out(lab, property);
-        let known = exceptions.iter().find(|one| one.runtime == lab.runtime && one.property == property.id);
+        let known = exceptions::known(exceptions, lab.runtime, property.id);
         let seconds = start.elapsed().as_secs_f64();
         match (outcome, known) {
             (Outcome::Holds, None) => {
@@ -61,9 +61,16 @@ pub fn judge(lab: &Lab, properties: &[Property], exceptions: &[Exception]) -> Ex
                 failed.push(property.id);
                 println!("test {} ... FAILED ({seconds:.2} s)\n  {complaint}", property.id);
             }
+            (Outcome::Holds, Some(exception)) if exception.certainty == Certainty::Sometimes => {
+                passed += 1;
+                println!("test {} ... ok ({seconds:.2} s), this time", property.id);
+            }
             (Outcome::Holds, Some(exception)) => {
                 failed.push(property.id);
-                println!("test {} ... FAILED: it holds, although the table says: {}", property.id, exception.reason);
+                println!(
+                    "test {} ... FAILED: it holds, although the table says: {}",
+                    property.id, exception.reason
+                );
             }
         }
     }
@@ -78,6 +85,8 @@ fn carry_out(lab: &Lab, property: &Property) -> Outcome {
     let Err(payload) = catch_unwind(AssertUnwindSafe(|| (property.case)(lab))) else { return Outcome::Holds };
     match payload.downcast::<Skipped>() {
         Ok(skipped) => Outcome::Skipped(skipped.0),
-        Err(_) => Outcome::Fails(COMPLAINT.lock().map_or_else(|text| text.into_inner().clone(), |text| text.clone())),
+        Err(_) => Outcome::Fails(
+            COMPLAINT.lock().map_or_else(|text| text.into_inner().clone(), |text| text.clone()),
+        ),
     }
 }

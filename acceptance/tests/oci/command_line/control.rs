@@ -17,9 +17,17 @@ pub const PROPERTIES: &[Property] = &[
     property("command/resume/running", "a running container cannot be resumed", resume_running),
     property("command/kill/paused", "a paused container is killed by KILL", kill_paused),
     property("command/kill/all", "`kill --all` reaches every process", kill_all),
-    property("command/kill/without_pid_namespace", "KILL ends all processes of a container without a pid namespace", kill_host_pid),
+    property(
+        "command/kill/without_pid_namespace",
+        "KILL ends all processes of a container without a pid namespace",
+        kill_host_pid,
+    ),
     property("command/delete/force", "`delete --force` ends and deletes a running container", delete_force),
-    property("command/delete/force_missing", "`delete --force` of what does not exist succeeds", force_missing),
+    property(
+        "command/delete/force_missing",
+        "`delete --force` of what does not exist succeeds",
+        force_missing,
+    ),
     property("command/delete/created", "a created container is deleted", delete_created),
     property("command/update/options", "`update` changes limits by options", update_options),
     property("command/update/resources", "`update --resources` reads them from a file", update_file),
@@ -100,7 +108,9 @@ fn kill_host_pid(lab: &Lab) {
     bundle.config["process"]["args"] =
         json!(["/bin/busybox", "sh", "-c", "/bin/busybox sleep 600 & echo {\\\"ready\\\":$!}; wait"]);
     bundle.started();
-    let seen = await_value("the shell", || serde_json::from_str::<serde_json::Value>(bundle.printed().lines().next()?).ok());
+    let seen = await_value("the shell", || {
+        serde_json::from_str::<serde_json::Value>(bundle.printed().lines().next()?).ok()
+    });
     // Without a pid namespace the number is the host's.
     let pid = i32::try_from(seen["ready"].as_i64().unwrap()).unwrap();
     let pidfd = gantry_linux::process::pidfd(pid).unwrap();
@@ -133,7 +143,10 @@ fn limit(lab: &Lab, bundle: &Bundle, v1: (&str, &str), v2: &str) -> String {
         Layout::V1 => lab.cgroup(v1.0, &bundle.id).join(v1.1),
         Layout::V2 => lab.cgroup("", &bundle.id).join(v2),
     };
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display())).trim().to_owned()
+    fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+        .trim()
+        .to_owned()
 }
 
 fn memory(lab: &Lab, bundle: &Bundle) -> String {
@@ -146,7 +159,8 @@ fn pids(lab: &Lab, bundle: &Bundle) -> String {
 
 fn update_options(lab: &Lab) {
     let bundle = waiting(lab);
-    let options = ["--memory", "67108864", "--pids-limit", "44", "--cpu-quota", "30000", "--cpu-period", "60000"];
+    let options =
+        ["--memory", "67108864", "--pids-limit", "44", "--cpu-quota", "30000", "--cpu-period", "60000"];
     bundle.runtime(&[&["update"], &options[..], &[&bundle.id]].concat()).ok();
     assert_eq!(memory(lab, &bundle), "67108864");
     assert_eq!(pids(lab, &bundle), "44");
@@ -157,7 +171,8 @@ fn update_options(lab: &Lab) {
 fn update_file(lab: &Lab) {
     let bundle = waiting(lab);
     let file = bundle.beside("resources.json");
-    fs::write(&file, json!({ "memory": { "limit": 50_331_648 }, "pids": { "limit": 33 } }).to_string()).unwrap();
+    fs::write(&file, json!({ "memory": { "limit": 50_331_648 }, "pids": { "limit": 33 } }).to_string())
+        .unwrap();
     bundle.runtime(&["update", "--resources", &file.to_string_lossy(), &bundle.id]).ok();
     assert_eq!(memory(lab, &bundle), "50331648");
     assert_eq!(pids(lab, &bundle), "33");
@@ -174,7 +189,8 @@ fn update_stdin(lab: &Lab) {
 
 fn update_keeps(lab: &Lab) {
     let mut bundle = lab.bundle();
-    bundle.config["linux"]["resources"] = json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 55 } });
+    bundle.config["linux"]["resources"] =
+        json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 55 } });
     bundle.waiting(&[]);
     bundle.runtime(&["update", "--pids-limit", "66", &bundle.id]).ok();
     assert_eq!(memory(lab, &bundle), "67108864");

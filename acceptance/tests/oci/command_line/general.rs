@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Output;
 
+use crate::bundle::says_missing;
 use crate::lab::Lab;
 use crate::verdict::{Property, property};
 
@@ -36,7 +37,10 @@ fn version(lab: &Lab) {
 fn help(lab: &Lab) {
     let output = run(lab, &["--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for command in ["create", "start", "state", "kill", "delete", "run", "exec", "list", "ps", "pause", "resume", "update", "spec"] {
+    for command in [
+        "create", "start", "state", "kill", "delete", "run", "exec", "list", "ps", "pause", "resume",
+        "update", "spec",
+    ] {
         assert!(text.contains(command), "{command}: {text}");
     }
 }
@@ -60,14 +64,15 @@ fn logged(lab: &Lab, options: &[&str]) -> String {
 
 fn log_text(lab: &Lab) {
     let text = logged(lab, &[]);
-    assert!(text.contains("level=error") && text.contains("does not exist"), "{text}");
+    assert!(text.contains("level=error") && says_missing(&text), "{text}");
 }
 
 fn log_json(lab: &Lab) {
     let text = logged(lab, &["--log-format", "json"]);
-    let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap_or_default()).expect("JSON");
+    let line: serde_json::Value =
+        serde_json::from_str(text.lines().last().unwrap_or_default()).expect("JSON");
     assert_eq!(line["level"], "error");
-    assert!(line["msg"].as_str().unwrap().contains("does not exist"), "{line}");
+    assert!(says_missing(line["msg"].as_str().unwrap()), "{line}");
     assert!(line["time"].is_string(), "{line}");
 }
 
@@ -77,7 +82,7 @@ fn log_format(lab: &Lab) {
 
 fn on_stderr(lab: &Lab) {
     let ended = lab.bundle().runtime(&["state", "gty-none"]);
-    assert!(ended.err.contains("does not exist") && ended.out.is_empty(), "{ended:?}");
+    assert!(says_missing(&ended.err) && ended.out.is_empty(), "{ended:?}");
 }
 
 fn root(lab: &Lab) {

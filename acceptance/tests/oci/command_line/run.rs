@@ -99,7 +99,7 @@ fn no_pivot(lab: &Lab) {
 
 fn session_keyrings(text: &serde_json::Value) -> Vec<String> {
     let lines = text.as_str().unwrap_or_default().lines();
-    lines.filter(|line| line.contains("_ses")).map(str::to_owned).collect()
+    lines.filter(|line| line.contains(" keyring ")).map(str::to_owned).collect()
 }
 
 fn keyring(lab: &Lab) {

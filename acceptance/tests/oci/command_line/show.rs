@@ -17,7 +17,11 @@ pub const PROPERTIES: &[Property] = &[
     property("command/ps/json", "`ps --format json` is a list of pids", ps_json),
     property("command/ps/stopped", "`ps` of a container that does not exist is refused", ps_missing),
     property("command/events/stats", "`events --stats` prints the usage of memory, cpu and pids", stats),
-    property("command/events/missing", "`events` of a container that does not exist is refused", events_missing),
+    property(
+        "command/events/missing",
+        "`events` of a container that does not exist is refused",
+        events_missing,
+    ),
     property("command/state/additions", "`state` says rootfs, created and owner too", additions),
 ];
 
@@ -45,7 +49,10 @@ fn list_json(lab: &Lab) {
     assert_eq!(entry["id"], bundle.id);
     assert_eq!(entry["status"], "running");
     assert_eq!(entry["pid"].as_i64(), Some(bundle.pid()));
-    assert!(entry["bundle"].is_string() && entry["created"].is_string() && entry["ociVersion"].is_string(), "{entry}");
+    assert!(
+        entry["bundle"].is_string() && entry["created"].is_string() && entry["ociVersion"].is_string(),
+        "{entry}"
+    );
 }
 
 fn list_quiet(lab: &Lab) {
@@ -71,7 +78,8 @@ fn ps_table(lab: &Lab) {
 
 fn ps_json(lab: &Lab) {
     let bundle = waiting(lab);
-    let pids: Vec<i64> = serde_json::from_str(&bundle.runtime(&["ps", "--format", "json", &bundle.id]).ok()).unwrap();
+    let pids: Vec<i64> =
+        serde_json::from_str(&bundle.runtime(&["ps", "--format", "json", &bundle.id]).ok()).unwrap();
     assert_eq!(pids, [bundle.pid()]);
 }
 

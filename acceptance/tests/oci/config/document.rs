@@ -16,7 +16,11 @@ pub const PROPERTIES: &[Property] = &[
     property("config/extensibility/unknown_members", "unknown members are ignored", unknown_members),
     property("config/process/missing", "`process` is needed by `start` at the latest", no_process),
     property("config/hostname", "the container's host name is `hostname`", hostname),
-    property("config/hostname/without_namespace", "`hostname` without a new uts namespace is refused", hostname_of_host),
+    property(
+        "config/hostname/without_namespace",
+        "`hostname` without a new uts namespace is refused",
+        hostname_of_host,
+    ),
     property("config/domainname", "the NIS domain name is `domainname`", domainname),
     property("config/annotations", "annotations are in the state", annotations),
     property("config/annotations/unknown", "annotations of unknown meaning are ignored", unknown_annotations),

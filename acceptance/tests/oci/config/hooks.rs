@@ -10,21 +10,69 @@ use crate::verdict::{Property, property};
 
 /// The properties.
 pub const PROPERTIES: &[Property] = &[
-    property("config/hooks/order", "the kinds run in the order of the life cycle, each list in its own order", order),
+    property(
+        "config/hooks/order",
+        "the kinds run in the order of the life cycle, each list in its own order",
+        order,
+    ),
     property("config/hooks/state", "each hook gets the state on its standard input", state),
-    property("config/hooks/args_and_env", "`args` and `env` are those of the hook, `args[0]` included", args_and_env),
-    property("config/hooks/timeout", "a hook that takes longer than `timeout` is killed, and has failed", timeout),
+    property(
+        "config/hooks/args_and_env",
+        "`args` and `env` are those of the hook, `args[0]` included",
+        args_and_env,
+    ),
+    property(
+        "config/hooks/timeout",
+        "a hook that takes longer than `timeout` is killed, and has failed",
+        timeout,
+    ),
     property("config/hooks/path/relative", "a `path` that is not absolute, or missing, is refused", path),
-    property("config/hooks/prestart/namespace", "prestart and createRuntime run in the runtime's namespaces", of_runtime),
-    property("config/hooks/createRuntime/before_pivot", "createRuntime runs when the namespaces exist, before `start`", before_pivot),
-    property("config/hooks/createContainer/namespace", "createContainer runs in the container's namespaces", of_container),
-    property("config/hooks/startContainer/namespace", "startContainer runs inside the container, at `start`", start_container),
+    property(
+        "config/hooks/prestart/namespace",
+        "prestart and createRuntime run in the runtime's namespaces",
+        of_runtime,
+    ),
+    property(
+        "config/hooks/createRuntime/before_pivot",
+        "createRuntime runs when the namespaces exist, before `start`",
+        before_pivot,
+    ),
+    property(
+        "config/hooks/createContainer/namespace",
+        "createContainer runs in the container's namespaces",
+        of_container,
+    ),
+    property(
+        "config/hooks/startContainer/namespace",
+        "startContainer runs inside the container, at `start`",
+        start_container,
+    ),
     property("config/hooks/prestart/failure", "a prestart hook that fails ends the creation", prestart_fails),
-    property("config/hooks/createRuntime/failure", "a createRuntime hook that fails ends the creation", runtime_fails),
-    property("config/hooks/createContainer/failure", "a createContainer hook that fails ends the creation", container_fails),
-    property("config/hooks/startContainer/failure", "a startContainer hook that fails keeps the program from running", start_fails),
-    property("config/hooks/poststop", "poststop runs after the container is deleted, in the runtime's namespaces", poststop),
-    property("config/hooks/poststop/failure", "a poststop hook that fails stops neither `delete` nor the other hooks", poststop_fails),
+    property(
+        "config/hooks/createRuntime/failure",
+        "a createRuntime hook that fails ends the creation",
+        runtime_fails,
+    ),
+    property(
+        "config/hooks/createContainer/failure",
+        "a createContainer hook that fails ends the creation",
+        container_fails,
+    ),
+    property(
+        "config/hooks/startContainer/failure",
+        "a startContainer hook that fails keeps the program from running",
+        start_fails,
+    ),
+    property(
+        "config/hooks/poststop",
+        "poststop runs after the container is deleted, in the runtime's namespaces",
+        poststop,
+    ),
+    property(
+        "config/hooks/poststop/failure",
+        "a poststop hook that fails stops neither `delete` nor the other hooks",
+        poststop_fails,
+    ),
     property("config/hooks/poststart", "poststart runs after the program was started", poststart),
 ];
 
@@ -62,8 +110,17 @@ fn order(lab: &Lab) {
     assert_eq!(
         ran(&bundle),
         [
-            "prestart1", "prestart2", "createRuntime1", "createRuntime2", "createContainer1", "createContainer2",
-            "startContainer", "poststart1", "poststart2", "poststop1", "poststop2",
+            "prestart1",
+            "prestart2",
+            "createRuntime1",
+            "createRuntime2",
+            "createContainer1",
+            "createContainer2",
+            "startContainer",
+            "poststart1",
+            "poststart2",
+            "poststop1",
+            "poststop2",
         ]
     );
 }
@@ -157,7 +214,10 @@ fn before_pivot(lab: &Lab) {
     let mut bundle = lab.bundle();
     let out = bundle.beside("seen");
     // Needs the pid of the state: in its namespaces the network is not the host's.
-    let script = format!("read s; p=${{s##*\\\"pid\\\":}}; p=${{p%%[,\\}}]*}}; readlink /proc/$((p))/ns/net >{}", out.display());
+    let script = format!(
+        "read s; p=${{s##*\\\"pid\\\":}}; p=${{p%%[,\\}}]*}}; readlink /proc/$((p))/ns/net >{}",
+        out.display()
+    );
     bundle.hook_as(
         "createRuntime",
         json!({ "path": "/bin/busybox", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }),

@@ -7,23 +7,55 @@ use crate::verdict::{Property, property};
 
 /// The properties.
 pub const PROPERTIES: &[Property] = &[
-    property("config/process/user/uid_and_gid", "real, effective, saved and file system ids are `uid` and `gid`", ids),
-    property("config/process/user/additionalGids", "supplementary groups are `additionalGids`, and no others", groups),
-    property("config/process/user/no_groups", "without `additionalGids` none of the runtime's groups leak in", no_groups),
+    property(
+        "config/process/user/uid_and_gid",
+        "real, effective, saved and file system ids are `uid` and `gid`",
+        ids,
+    ),
+    property(
+        "config/process/user/additionalGids",
+        "supplementary groups are `additionalGids`, and no others",
+        groups,
+    ),
+    property(
+        "config/process/user/no_groups",
+        "without `additionalGids` none of the runtime's groups leak in",
+        no_groups,
+    ),
     property("config/process/user/umask", "`umask` is set", umask),
     property("config/process/user/umask/absent", "without `umask` it is 0022", no_umask),
     property("config/process/capabilities/bounding", "the bounding set is `bounding`", bounding),
-    property("config/process/capabilities/effective", "effective and permitted sets are as configured", effective),
+    property(
+        "config/process/capabilities/effective",
+        "effective and permitted sets are as configured",
+        effective,
+    ),
     property("config/process/capabilities/inheritable", "the inheritable set is `inheritable`", inheritable),
     property("config/process/capabilities/ambient", "an ordinary user keeps what is ambient", ambient),
     property("config/process/capabilities/absent", "without `capabilities` there are none", no_capabilities),
-    property("config/process/capabilities/user", "an ordinary user has no effective ones that are not ambient", of_user),
-    property("config/process/capabilities/unknown", "an unknown capability is not given, and need not be refused", unknown),
+    property(
+        "config/process/capabilities/user",
+        "an ordinary user has no effective ones that are not ambient",
+        of_user,
+    ),
+    property(
+        "config/process/capabilities/unknown",
+        "an unknown capability is not given, and need not be refused",
+        unknown,
+    ),
     property("config/process/capabilities/in_force", "what is not there is refused by the kernel", in_force),
     property("config/process/noNewPrivileges", "`noNewPrivileges` is set", no_new_privileges),
     property("config/process/noNewPrivileges/absent", "it is not set otherwise", new_privileges),
-    property("config/process/apparmorProfile", "a profile without AppArmor is refused or ignored, never half applied", apparmor),
-    property("config/process/selinuxLabel", "a label without SELinux does not keep the container from running", selinux),
+    property(
+        "config/process/apparmorProfile",
+        "a profile without AppArmor is refused or ignored, never half applied",
+        apparmor,
+    ),
+    property(
+        "config/process/selinuxLabel",
+        "a label without SELinux does not keep the container from running",
+        selinux,
+    ),
 ];
 
 fn ids(lab: &Lab) {
@@ -89,8 +121,7 @@ fn ambient(lab: &Lab) {
     let mut bundle = lab.bundle();
     let some = json!(["CAP_NET_BIND_SERVICE"]);
     bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
-    bundle.config["process"]["capabilities"] =
-        json!({ "bounding": some, "permitted": some, "effective": some, "inheritable": some, "ambient": some });
+    bundle.config["process"]["capabilities"] = json!({ "bounding": some, "permitted": some, "effective": some, "inheritable": some, "ambient": some });
     let seen = bundle.look()["capabilities"].clone();
     for set in ["bounding", "permitted", "effective", "inheritable", "ambient"] {
         assert_eq!(seen[set], some, "{set}");
@@ -128,7 +159,8 @@ fn unknown(lab: &Lab) {
 
 fn in_force(lab: &Lab) {
     let mut bundle = lab.bundle();
-    let seen = bundle.probe(&["try", "sethostname:other", "mount:/tmp", "chroot:/tmp", "chown:/probe:5"]).seen();
+    let seen =
+        bundle.probe(&["try", "sethostname:other", "mount:/tmp", "chroot:/tmp", "chown:/probe:5"]).seen();
     for call in ["sethostname:other", "mount:/tmp", "chroot:/tmp", "chown:/probe:5"] {
         assert_eq!(seen["try"][call], "EPERM", "{call}");
     }

@@ -11,10 +11,22 @@ pub const PROPERTIES: &[Property] = &[
     property("config/process/args", "the program gets `args` unchanged", args),
     property("config/process/args/empty", "empty `args` are refused", no_args),
     property("config/process/args/path", "a name without slash is looked for in the PATH of `env`", by_path),
-    property("config/process/args/missing", "a program that does not exist is refused, and named", no_program),
-    property("config/process/args/not_executable", "a program that cannot be executed is refused", not_executable),
+    property(
+        "config/process/args/missing",
+        "a program that does not exist is refused, and named",
+        no_program,
+    ),
+    property(
+        "config/process/args/not_executable",
+        "a program that cannot be executed is refused",
+        not_executable,
+    ),
     property("config/process/env", "the environment holds what `env` says, in order", env),
-    property("config/process/env/nothing_else", "nothing of the runtime's own environment leaks in", env_nothing_else),
+    property(
+        "config/process/env/nothing_else",
+        "nothing of the runtime's own environment leaks in",
+        env_nothing_else,
+    ),
     property("config/process/cwd", "the program starts in `cwd`", cwd),
     property("config/process/cwd/relative", "a `cwd` that is not absolute is refused", cwd_relative),
     property("config/process/cwd/missing", "a `cwd` that does not exist is made, as runc does", cwd_missing),
@@ -23,10 +35,22 @@ pub const PROPERTIES: &[Property] = &[
     property("config/process/rlimits/all", "every kind of limit is known", all_rlimits),
     property("config/process/rlimits/unknown", "a limit of unknown type is refused", unknown_rlimit),
     property("config/process/rlimits/twice", "a limit that is listed twice is refused", rlimit_twice),
-    property("config/process/rlimits/soft_above_hard", "a soft limit above the hard one is refused", rlimit_crossed),
+    property(
+        "config/process/rlimits/soft_above_hard",
+        "a soft limit above the hard one is refused",
+        rlimit_crossed,
+    ),
     property("config/process/oomScoreAdj", "`oomScoreAdj` is set", oom_score),
-    property("config/process/oomScoreAdj/absent", "without `oomScoreAdj` the value is inherited", oom_score_absent),
-    property("config/process/scheduler/batch", "policy and nice value of `scheduler` are set", scheduler_batch),
+    property(
+        "config/process/oomScoreAdj/absent",
+        "without `oomScoreAdj` the value is inherited",
+        oom_score_absent,
+    ),
+    property(
+        "config/process/scheduler/batch",
+        "policy and nice value of `scheduler` are set",
+        scheduler_batch,
+    ),
     property("config/process/scheduler/fifo", "the static priority of SCHED_FIFO is set", scheduler_fifo),
     property("config/process/scheduler/unknown", "an unknown policy is refused", scheduler_unknown),
     property("config/process/ioPriority", "class and priority of `ioPriority` are set", io_priority),
@@ -198,7 +222,9 @@ fn scheduler_batch(lab: &Lab) {
 
 fn scheduler_fifo(lab: &Lab) {
     if std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
-        skip("a new cgroup of this kernel has no time for real-time processes (sched-rt-group of the kernel's documentation)");
+        skip(
+            "a new cgroup of this kernel has no time for real-time processes (sched-rt-group of the kernel's documentation)",
+        );
     }
     let mut bundle = lab.bundle();
     process(&mut bundle)["scheduler"] = json!({ "policy": "SCHED_FIFO", "priority": 4 });

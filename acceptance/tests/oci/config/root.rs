@@ -15,9 +15,17 @@ pub const PROPERTIES: &[Property] = &[
     property("config/root/absent", "a configuration without `root` is refused", absent),
     property("config/root/writable", "the root can be written when `readonly` is false", writable),
     property("config/root/readonly", "the root cannot be written when `readonly` is true", readonly),
-    property("config/root/readonly_leaves_mounts", "`readonly` leaves other mounts as they are", readonly_leaves_mounts),
+    property(
+        "config/root/readonly_leaves_mounts",
+        "`readonly` leaves other mounts as they are",
+        readonly_leaves_mounts,
+    ),
     property("config/root/is_root", "nothing outside of the root is seen, not even by `..`", is_root),
-    property("config/root/mount_point", "the root is a mount point of its own, and the only mount at /", mount_point),
+    property(
+        "config/root/mount_point",
+        "the root is a mount point of its own, and the only mount at /",
+        mount_point,
+    ),
 ];
 
 fn relative(lab: &Lab) {
@@ -104,6 +112,8 @@ fn mount_point(lab: &Lab) {
     assert_eq!(points.iter().filter(|point| **point == "/").count(), 1, "{points:?}");
     let mut expected = vec!["/", "/proc", "/dev", "/dev/pts"];
     // runc shows /dev/console also without a terminal when it is asked for one only; nothing else may appear.
-    expected.extend(points.iter().filter(|point| point.starts_with("/dev/")).filter(|point| **point != "/dev/pts"));
+    expected.extend(
+        points.iter().filter(|point| point.starts_with("/dev/")).filter(|point| **point != "/dev/pts"),
+    );
     assert_eq!(points, expected);
 }

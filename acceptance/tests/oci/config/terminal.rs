@@ -13,12 +13,32 @@ use crate::verdict::{Property, property};
 
 /// The properties.
 pub const PROPERTIES: &[Property] = &[
-    property("config/process/terminal/false", "without a terminal the standard descriptors are the runtime's", none),
-    property("config/process/terminal/true", "the program has a pseudo-terminal of the container's devpts", terminal),
-    property("config/process/terminal/controlling", "it is the controlling terminal of a new session", controlling),
+    property(
+        "config/process/terminal/false",
+        "without a terminal the standard descriptors are the runtime's",
+        none,
+    ),
+    property(
+        "config/process/terminal/true",
+        "the program has a pseudo-terminal of the container's devpts",
+        terminal,
+    ),
+    property(
+        "config/process/terminal/controlling",
+        "it is the controlling terminal of a new session",
+        controlling,
+    ),
     property("config/process/terminal/console", "/dev/console is the terminal", console),
-    property("config/process/terminal/socket_needed", "`create` with a terminal needs a console socket", socket_needed),
-    property("config/process/terminal/socket_unneeded", "a console socket without a terminal is refused", socket_unneeded),
+    property(
+        "config/process/terminal/socket_needed",
+        "`create` with a terminal needs a console socket",
+        socket_needed,
+    ),
+    property(
+        "config/process/terminal/socket_unneeded",
+        "a console socket without a terminal is refused",
+        socket_unneeded,
+    ),
     property("config/process/terminal/owner", "the terminal belongs to the user of the process", owner),
     property("config/process/consoleSize", "the terminal has the size of `consoleSize`", size),
 ];
@@ -62,7 +82,11 @@ fn terminal(lab: &Lab) {
     let name = seen["look"]["terminal"]["name"].as_str().expect("a terminal");
     assert!(name == "/dev/console" || name.starts_with("/dev/pts/"), "{name}");
     for number in ["0", "1", "2"] {
-        assert!(seen["look"]["fds"][number].as_str().unwrap().starts_with("/dev/"), "{}", seen["look"]["fds"]);
+        assert!(
+            seen["look"]["fds"][number].as_str().unwrap().starts_with("/dev/"),
+            "{}",
+            seen["look"]["fds"]
+        );
     }
 }
 

@@ -11,8 +11,16 @@ use crate::verdict::{Property, property};
 
 /// The properties.
 pub const PROPERTIES: &[Property] = &[
-    property("linux/cgroupsPath/absolute", "the process is in the cgroup of an absolute path, in every hierarchy", absolute),
-    property("linux/cgroupsPath/relative", "a relative path is below a place that the runtime chooses", relative),
+    property(
+        "linux/cgroupsPath/absolute",
+        "the process is in the cgroup of an absolute path, in every hierarchy",
+        absolute,
+    ),
+    property(
+        "linux/cgroupsPath/relative",
+        "a relative path is below a place that the runtime chooses",
+        relative,
+    ),
     property("linux/cgroupsPath/absent", "without a path the container has a cgroup of its own", absent),
     property("linux/cgroupsPath/deleted", "the cgroup goes with the container", deleted),
     property("linux/cgroupsPath/nested", "the cgroup goes although the container made more below it", nested),
@@ -30,7 +38,11 @@ pub const PROPERTIES: &[Property] = &[
     property("linux/resources/cpu/burst", "burst is set", cpu_burst),
     property("linux/resources/cpu/idle", "idle is set", cpu_idle),
     property("linux/resources/cpu/cpus", "the processors are restricted", cpus),
-    property("linux/resources/cpu/cpus/unknown", "processors that the machine does not have are refused", unknown_cpus),
+    property(
+        "linux/resources/cpu/cpus/unknown",
+        "processors that the machine does not have are refused",
+        unknown_cpus,
+    ),
     property("linux/resources/pids/limit", "the limit of processes is set", pids_limit),
     property("linux/resources/pids/enforced", "more threads than the limit cannot be", pids_enforced),
     property("linux/resources/blockIO/weight", "the weight is set", block_weight),
@@ -39,7 +51,11 @@ pub const PROPERTIES: &[Property] = &[
     property("linux/resources/hugepageLimits", "limits of huge pages are set", huge_pages),
     property("linux/resources/unified", "files of v2 are set by name", unified),
     property("linux/resources/unified/on_v1", "`unified` on a machine of v1 is refused", unified_on_v1),
-    property("linux/resources/absent_controller", "a limit without its controller is refused", absent_controller),
+    property(
+        "linux/resources/absent_controller",
+        "a limit without its controller is refused",
+        absent_controller,
+    ),
     property("linux/resources/null", "empty resources are no limits", empty),
 ];
 
@@ -104,7 +120,10 @@ fn relative(lab: &Lab) {
     bundle.config["linux"]["cgroupsPath"] = path.clone().into();
     let seen = bundle.look();
     let lines = seen["cgroups"].as_array().unwrap();
-    let line = lines.iter().map(|line| line.as_str().unwrap()).find(|line| line.contains(":pids:") || lab.layout == Layout::V2);
+    let line = lines
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .find(|line| line.contains(":pids:") || lab.layout == Layout::V2);
     assert!(line.unwrap().ends_with(&path), "{lines:?}");
 }
 
@@ -155,8 +174,14 @@ fn mounted(lab: &Lab) {
 fn mounted_ro(lab: &Lab) {
     let mut bundle = lab.bundle();
     bundle.namespace("cgroup", None);
-    bundle.mount("/sys", "sysfs", "sysfs", &["ro"]).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid"]);
-    let below = if lab.layout == Layout::V1 { "mkdir:/sys/fs/cgroup/pids/new" } else { "mkdir:/sys/fs/cgroup/new" };
+    bundle.mount("/sys", "sysfs", "sysfs", &["ro"]).mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["ro", "nosuid"],
+    );
+    let below =
+        if lab.layout == Layout::V1 { "mkdir:/sys/fs/cgroup/pids/new" } else { "mkdir:/sys/fs/cgroup/new" };
     let seen = bundle.probe(&["look", "--", "try", below]).seen();
     assert_eq!(seen["try"][below], "EROFS");
     let options = mount_at(&seen["look"], "/sys/fs/cgroup")["options"].as_array().unwrap();
@@ -183,7 +208,12 @@ fn memory_reservation(lab: &Lab) {
     let mut bundle = lab.bundle();
     *resources(&mut bundle) = json!({ "memory": { "limit": 64 * MIB, "reservation": 32 * MIB } });
     bundle.create().ok();
-    assert_value(lab, &bundle, ("memory", "memory.soft_limit_in_bytes", "33554432"), ("memory.low", "33554432"));
+    assert_value(
+        lab,
+        &bundle,
+        ("memory", "memory.soft_limit_in_bytes", "33554432"),
+        ("memory.low", "33554432"),
+    );
 }
 
 fn memory_swap(lab: &Lab) {
@@ -193,7 +223,12 @@ fn memory_swap(lab: &Lab) {
     let mut bundle = lab.bundle();
     *resources(&mut bundle) = json!({ "memory": { "limit": 64 * MIB, "swap": 96 * MIB } });
     bundle.create().ok();
-    assert_value(lab, &bundle, ("memory", "memory.memsw.limit_in_bytes", "100663296"), ("memory.swap.max", "33554432"));
+    assert_value(
+        lab,
+        &bundle,
+        ("memory", "memory.memsw.limit_in_bytes", "100663296"),
+        ("memory.swap.max", "33554432"),
+    );
 }
 
 fn swappiness(lab: &Lab) {
@@ -218,7 +253,12 @@ fn memory_unlimited(lab: &Lab) {
     bundle.create().ok();
     assert_value(lab, &bundle, ("pids", "pids.max", "max"), ("pids.max", "max"));
     // The largest number of pages that the kernel can count.
-    assert_value(lab, &bundle, ("memory", "memory.limit_in_bytes", "9223372036854771712"), ("memory.max", "max"));
+    assert_value(
+        lab,
+        &bundle,
+        ("memory", "memory.limit_in_bytes", "9223372036854771712"),
+        ("memory.max", "max"),
+    );
 }
 
 fn cpu_shares(lab: &Lab) {
@@ -323,7 +363,9 @@ fn block_throttle(lab: &Lab) {
     bundle.create().ok();
     match lab.layout {
         Layout::V1 => {
-            for (file, rate) in [("read_bps", 1_048_576), ("write_bps", 2_097_152), ("read_iops", 100), ("write_iops", 200)] {
+            for (file, rate) in
+                [("read_bps", 1_048_576), ("write_bps", 2_097_152), ("read_iops", 100), ("write_iops", 200)]
+            {
                 let seen = value(lab, &bundle, ("blkio", &format!("blkio.throttle.{file}_device")), "");
                 assert_eq!(seen, format!("{major}:{minor} {rate}"));
             }
@@ -341,7 +383,8 @@ fn network(lab: &Lab) {
         skip("this machine does not mount net_cls and net_prio");
     }
     let mut bundle = lab.bundle();
-    *resources(&mut bundle) = json!({ "network": { "classID": 1_048_577, "priorities": [{ "name": "lo", "priority": 5 }] } });
+    *resources(&mut bundle) =
+        json!({ "network": { "classID": 1_048_577, "priorities": [{ "name": "lo", "priority": 5 }] } });
     bundle.create().ok();
     assert_eq!(value(lab, &bundle, ("net_cls", "net_cls.classid"), ""), "1048577");
     assert!(value(lab, &bundle, ("net_prio", "net_prio.ifpriomap"), "").contains("lo 5"));
@@ -358,7 +401,12 @@ fn huge_pages(lab: &Lab) {
     let mut bundle = lab.bundle();
     *resources(&mut bundle) = json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 4_194_304 }] });
     bundle.create().ok();
-    assert_value(lab, &bundle, ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4194304"), ("hugetlb.2MB.max", "4194304"));
+    assert_value(
+        lab,
+        &bundle,
+        ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4194304"),
+        ("hugetlb.2MB.max", "4194304"),
+    );
 }
 
 fn unified(lab: &Lab) {

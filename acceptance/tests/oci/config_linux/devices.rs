@@ -15,16 +15,28 @@ pub const PROPERTIES: &[Property] = &[
     property("linux/devices/character", "a listed character device is made with its numbers", character),
     property("linux/devices/block", "a listed block device is made with its numbers", block),
     property("linux/devices/fifo", "a listed fifo is made", fifo),
-    property("linux/devices/mode_and_owner", "`fileMode`, `uid` and `gid` are those of the node", mode_and_owner),
+    property(
+        "linux/devices/mode_and_owner",
+        "`fileMode`, `uid` and `gid` are those of the node",
+        mode_and_owner,
+    ),
     property("linux/devices/mode_and_umask", "`fileMode` is not reduced by a umask", mode_and_umask),
     property("linux/devices/folder", "folders on the way to a node are made", folder),
     property("linux/devices/existing", "a node that is there already and the same is kept", existing),
     property("linux/devices/other_file", "another file in its place is refused", other_file),
     property("linux/devices/unknown_type", "an unknown type is refused", unknown_type),
-    property("linux/devices/link", "a link in place of a folder does not lead a node outside of the root", link),
+    property(
+        "linux/devices/link",
+        "a link in place of a folder does not lead a node outside of the root",
+        link,
+    ),
     property("linux/devices/rules/deny", "a device that the rules deny cannot be opened", deny),
     property("linux/devices/rules/allow", "a device that the rules allow can be opened", allow),
-    property("linux/devices/rules/default", "the default devices can be opened whatever the rules deny", defaults_stay),
+    property(
+        "linux/devices/rules/default",
+        "the default devices can be opened whatever the rules deny",
+        defaults_stay,
+    ),
 ];
 
 fn default(lab: &Lab) {
@@ -41,7 +53,11 @@ fn default(lab: &Lab) {
     let seen = bundle.probe(&paths).seen();
     for (path, major, minor) in expected {
         let node = &seen["stat"][path];
-        assert_eq!((&node["type"], &node["major"], &node["minor"]), (&json!("c"), &json!(major), &json!(minor)), "{path}");
+        assert_eq!(
+            (&node["type"], &node["major"], &node["minor"]),
+            (&json!("c"), &json!(major), &json!(minor)),
+            "{path}"
+        );
         assert_eq!(node["mode"], "666", "{path}");
     }
 }
@@ -60,7 +76,9 @@ fn ptmx(lab: &Lab) {
     let mut bundle = lab.bundle();
     let seen = bundle.probe(&["stat", "/dev/ptmx", "/dev/pts/ptmx", "--", "try", "open:/dev/ptmx"]).seen();
     let node = &seen["stat"]["/dev/ptmx"];
-    let right = node["target"] == "pts/ptmx" || node["target"] == "/dev/pts/ptmx" || (node["major"] == 5 && node["minor"] == 2);
+    let right = node["target"] == "pts/ptmx"
+        || node["target"] == "/dev/pts/ptmx"
+        || (node["major"] == 5 && node["minor"] == 2);
     assert!(right, "{node}");
     assert_eq!(seen["try"]["open:/dev/ptmx"], "ok");
 }
@@ -83,14 +101,16 @@ fn made(lab: &Lab, device: serde_json::Value) -> serde_json::Value {
 }
 
 fn character(lab: &Lab) {
-    let node = made(lab, json!({ "path": "/dev/gty", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640 }));
+    let node =
+        made(lab, json!({ "path": "/dev/gty", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640 }));
     assert_eq!((&node["type"], &node["major"], &node["minor"]), (&json!("c"), &json!(10), &json!(229)));
     let node = made(lab, json!({ "path": "/dev/gty", "type": "u", "major": 1, "minor": 3 }));
     assert_eq!(node["type"], "c");
 }
 
 fn block(lab: &Lab) {
-    let node = made(lab, json!({ "path": "/dev/gtyb", "type": "b", "major": 7, "minor": 99, "fileMode": 0o600 }));
+    let node =
+        made(lab, json!({ "path": "/dev/gtyb", "type": "b", "major": 7, "minor": 99, "fileMode": 0o600 }));
     assert_eq!((&node["type"], &node["major"], &node["minor"]), (&json!("b"), &json!(7), &json!(99)));
 }
 

@@ -8,27 +8,55 @@ use crate::verdict::{Property, property};
 
 /// The properties.
 pub const PROPERTIES: &[Property] = &[
-    property("linux/namespaces/new/pid", "a pid namespace is new, its first process has the number 1", new_pid),
-    property("linux/namespaces/new/others", "network, ipc, uts, mount and cgroup namespaces are new", new_others),
+    property(
+        "linux/namespaces/new/pid",
+        "a pid namespace is new, its first process has the number 1",
+        new_pid,
+    ),
+    property(
+        "linux/namespaces/new/others",
+        "network, ipc, uts, mount and cgroup namespaces are new",
+        new_others,
+    ),
     property("linux/namespaces/new/user", "a user namespace is new", new_user),
     property("linux/namespaces/new/time", "a time namespace is new", new_time),
     property("linux/namespaces/inherited", "a namespace that is not listed is the runtime's", inherited),
-    property("linux/namespaces/network/loopback", "a new network namespace has a loopback link, and no other", loopback),
+    property(
+        "linux/namespaces/network/loopback",
+        "a new network namespace has a loopback link, and no other",
+        loopback,
+    ),
     property("linux/namespaces/path/network", "a network namespace is joined by path", join_network),
     property("linux/namespaces/path/ipc", "an ipc namespace is joined by path", join_ipc),
     property("linux/namespaces/path/uts", "a uts namespace is joined by path", join_uts),
     property("linux/namespaces/path/pid", "a pid namespace is joined by path", join_pid),
     property("linux/namespaces/path/cgroup", "a cgroup namespace is joined by path", join_cgroup),
-    property("linux/namespaces/path/user", "a user namespace is joined by path, with the others of its container", join_user),
+    property(
+        "linux/namespaces/path/user",
+        "a user namespace is joined by path, with the others of its container",
+        join_user,
+    ),
     property("linux/namespaces/path/time", "a time namespace is joined by path", join_time),
     property("linux/namespaces/path/missing", "a path that does not exist is refused", path_missing),
-    property("linux/namespaces/path/other_kind", "a path of a namespace of another kind is refused", other_kind),
+    property(
+        "linux/namespaces/path/other_kind",
+        "a path of a namespace of another kind is refused",
+        other_kind,
+    ),
     property("linux/namespaces/path/no_namespace", "a path that is no namespace is refused", no_namespace),
     property("linux/namespaces/twice", "a kind that is listed twice is refused", twice),
     property("linux/namespaces/unknown", "an unknown kind is refused", unknown),
     property("linux/timeOffsets", "a new time namespace has the offsets of `timeOffsets`", time_offsets),
-    property("linux/timeOffsets/without_namespace", "`timeOffsets` without a new time namespace is refused", offsets_alone),
-    property("linux/cgroup_namespace/view", "in a new cgroup namespace the container's cgroup is the root", cgroup_view),
+    property(
+        "linux/timeOffsets/without_namespace",
+        "`timeOffsets` without a new time namespace is refused",
+        offsets_alone,
+    ),
+    property(
+        "linux/cgroup_namespace/view",
+        "in a new cgroup namespace the container's cgroup is the root",
+        cgroup_view,
+    ),
 ];
 
 fn of_host(kind: &str) -> Value {
@@ -183,8 +211,7 @@ fn unknown(lab: &Lab) {
 fn time_offsets(lab: &Lab) {
     let mut bundle = lab.bundle();
     bundle.namespace("time", None);
-    bundle.config["linux"]["timeOffsets"] =
-        json!({ "monotonic": { "secs": 3600, "nanosecs": 0 }, "boottime": { "secs": 7200, "nanosecs": 500 } });
+    bundle.config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": 3600, "nanosecs": 0 }, "boottime": { "secs": 7200, "nanosecs": 500 } });
     let offsets = bundle.look()["timeOffsets"].as_str().unwrap().to_owned();
     let words: Vec<&str> = offsets.split_whitespace().collect();
     assert_eq!(words, ["monotonic", "3600", "0", "boottime", "7200", "500"]);
@@ -202,6 +229,7 @@ fn cgroup_view(lab: &Lab) {
     let seen = parse(&bundle.run().ok());
     let lines = seen["look"]["cgroups"].as_array().unwrap();
     let of_pids = lines.iter().map(|line| line.as_str().unwrap()).find(|line| line.contains(":pids:"));
-    let line = of_pids.or_else(|| lines.iter().map(|line| line.as_str().unwrap()).find(|line| line.starts_with("0::")));
+    let line = of_pids
+        .or_else(|| lines.iter().map(|line| line.as_str().unwrap()).find(|line| line.starts_with("0::")));
     assert!(line.unwrap().ends_with(":/"), "{lines:?}");
 }

@@ -14,8 +14,16 @@ pub const PROPERTIES: &[Property] = &[
     property("linux/maskedPaths/missing", "a hidden path that does not exist is ignored", masked_missing),
     property("linux/maskedPaths/proc", "files of /proc are hidden", masked_proc),
     property("linux/readonlyPaths", "a read-only path cannot be written, with everything below", readonly),
-    property("linux/readonlyPaths/flags", "a read-only path keeps the other flags of its mount", readonly_flags),
-    property("linux/readonlyPaths/missing", "a read-only path that does not exist is ignored", readonly_missing),
+    property(
+        "linux/readonlyPaths/flags",
+        "a read-only path keeps the other flags of its mount",
+        readonly_flags,
+    ),
+    property(
+        "linux/readonlyPaths/missing",
+        "a read-only path that does not exist is ignored",
+        readonly_missing,
+    ),
     property("linux/readonlyPaths/proc", "/proc/sys cannot be written", readonly_proc),
     property("linux/rootfsPropagation/private", "a private root", private),
     property("linux/rootfsPropagation/slave", "a slave root", slave),
@@ -46,7 +54,7 @@ fn masked_folder(lab: &Lab) {
 
 fn masked_missing(lab: &Lab) {
     let mut bundle = lab.bundle();
-    bundle.config["linux"]["maskedPaths"] = json!(["/no/such", "/etc/none""]);
+    bundle.config["linux"]["maskedPaths"] = json!(["/no/such", "/etc/none"]);
     assert_eq!(bundle.look()["pid"], 1);
 }
 
@@ -63,7 +71,8 @@ fn readonly(lab: &Lab) {
     fs::create_dir_all(bundle.root("/etc/fixed/below")).unwrap();
     fs::write(bundle.root("/etc/file"), "text").unwrap();
     bundle.config["linux"]["readonlyPaths"] = json!(["/etc/fixed", "/etc/file"]);
-    let calls = ["create:/etc/fixed/new", "create:/etc/fixed/below/new", "write:/etc/file", "create:/etc/new"];
+    let calls =
+        ["create:/etc/fixed/new", "create:/etc/fixed/below/new", "write:/etc/file", "create:/etc/new"];
     let seen = bundle.probe(&[&["try"], &calls[..]].concat()).seen();
     assert_eq!(seen["try"]["create:/etc/fixed/new"], "EROFS");
     assert_eq!(seen["try"]["create:/etc/fixed/below/new"], "EROFS");

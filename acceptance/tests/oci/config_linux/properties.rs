@@ -9,17 +9,29 @@ use crate::verdict::{Property, property};
 pub const PROPERTIES: &[Property] = &[
     property("linux/sysctl/network", "parameters of a new network namespace are set", network),
     property("linux/sysctl/ipc", "parameters of a new ipc namespace are set", ipc),
-    property("linux/sysctl/host_network", "net.* in the runtime's network namespace is refused", host_network),
+    property(
+        "linux/sysctl/host_network",
+        "net.* in the runtime's network namespace is refused",
+        host_network,
+    ),
     property("linux/sysctl/host_ipc", "parameters of the runtime's ipc namespace are refused", host_ipc),
     property("linux/sysctl/global", "a parameter of the whole machine is refused", global),
     property("linux/sysctl/unknown", "a parameter that does not exist is refused", unknown),
     property("linux/personality", "`domain` LINUX32 is set", personality),
     property("linux/personality/unknown", "an unknown domain is refused", unknown_personality),
     property("linux/intelRdt", "`intelRdt` on a machine without resctrl is refused", intel_rdt),
-    property("linux/mountLabel", "`mountLabel` on a machine without SELinux is refused or has no effect", mount_label),
+    property(
+        "linux/mountLabel",
+        "`mountLabel` on a machine without SELinux is refused or has no effect",
+        mount_label,
+    ),
     property("linux/memoryPolicy/unknown", "an unknown memory policy is refused", unknown_memory_policy),
     property("linux/netDevices/missing", "a network device that does not exist is refused", missing_device),
-    property("linux/netDevices/host_network", "`netDevices` without a new network namespace is refused", device_of_host),
+    property(
+        "linux/netDevices/host_network",
+        "`netDevices` without a new network namespace is refused",
+        device_of_host,
+    ),
 ];
 
 fn network(lab: &Lab) {

@@ -13,7 +13,11 @@ pub const PROPERTIES: &[Property] = &[
     property("linux/seccomp/mode", "with it the process is filtered", mode),
     property("linux/seccomp/errno", "SCMP_ACT_ERRNO answers EPERM", errno),
     property("linux/seccomp/errnoRet", "`errnoRet` is what it answers", errno_ret),
-    property("linux/seccomp/defaultErrnoRet", "`defaultErrnoRet` is the answer of the default action", default_errno_ret),
+    property(
+        "linux/seccomp/defaultErrnoRet",
+        "`defaultErrnoRet` is the answer of the default action",
+        default_errno_ret,
+    ),
     property("linux/seccomp/allow_list", "with a default of ERRNO only what is listed works", allow_list),
     property("linux/seccomp/unknown_syscall", "a system call of unknown name is ignored", unknown_syscall),
     property("linux/seccomp/args/equal", "SCMP_CMP_EQ and SCMP_CMP_NE compare an argument", args_equal),
@@ -27,13 +31,25 @@ pub const PROPERTIES: &[Property] = &[
     property("linux/seccomp/trace", "SCMP_ACT_TRACE without a tracer answers ENOSYS", trace),
     property("linux/seccomp/action/unknown", "an unknown action is refused", unknown_action),
     property("linux/seccomp/operator/unknown", "an unknown operator is refused", unknown_operator),
-    property("linux/seccomp/architecture/unknown", "an unknown architecture is refused", unknown_architecture),
+    property(
+        "linux/seccomp/architecture/unknown",
+        "an unknown architecture is refused",
+        unknown_architecture,
+    ),
     property("linux/seccomp/flags", "flags of the filter are accepted", flags),
     property("linux/seccomp/flags/unknown", "an unknown flag is refused", unknown_flag),
-    property("linux/seccomp/without_privileges", "a filter applies together with `noNewPrivileges` and another user", unprivileged),
+    property(
+        "linux/seccomp/without_privileges",
+        "a filter applies together with `noNewPrivileges` and another user",
+        unprivileged,
+    ),
     property("linux/seccomp/exec", "exec has the filter too", exec),
     property("linux/seccomp/notify", "SCMP_ACT_NOTIFY hands the listener over with the state", notify),
-    property("linux/seccomp/notify/no_listener", "SCMP_ACT_NOTIFY without `listenerPath` is refused", notify_alone),
+    property(
+        "linux/seccomp/notify/no_listener",
+        "SCMP_ACT_NOTIFY without `listenerPath` is refused",
+        notify_alone,
+    ),
 ];
 
 fn deny(names: &[&str], action: &str) -> Value {
@@ -79,7 +95,8 @@ fn errno_ret(lab: &Lab) {
 /// Everything but a few calls, which neither the runtime nor the probe need otherwise.
 fn all_but(names: &[&str], default: Value) -> Value {
     let mut seccomp = default;
-    let listed: Vec<String> = system_calls().into_iter().filter(|name| !names.contains(&name.as_str())).collect();
+    let listed: Vec<String> =
+        system_calls().into_iter().filter(|name| !names.contains(&name.as_str())).collect();
     seccomp["architectures"] = json!(["SCMP_ARCH_X86_64"]);
     seccomp["syscalls"] = json!([{ "names": listed, "action": "SCMP_ACT_ALLOW" }]);
     seccomp

@@ -10,12 +10,28 @@ use crate::verdict::{Property, property};
 pub const PROPERTIES: &[Property] = &[
     property("linux/uidMappings", "ids inside are those outside plus the offset of the mapping", mappings),
     property("linux/uidMappings/several", "several ranges are mapped", several),
-    property("linux/uidMappings/owner", "root inside makes files that belong to the mapped user outside", owner),
+    property(
+        "linux/uidMappings/owner",
+        "root inside makes files that belong to the mapped user outside",
+        owner,
+    ),
     property("linux/uidMappings/missing", "a new user namespace without mappings is refused", missing),
-    property("linux/uidMappings/without_namespace", "mappings without a user namespace do not take effect", alone),
-    property("linux/uidMappings/mounts", "proc, tmpfs, devpts, mqueue and sysfs are mounted in a user namespace", mounts),
+    property(
+        "linux/uidMappings/without_namespace",
+        "mappings without a user namespace do not take effect",
+        alone,
+    ),
+    property(
+        "linux/uidMappings/mounts",
+        "proc, tmpfs, devpts, mqueue and sysfs are mounted in a user namespace",
+        mounts,
+    ),
     property("linux/uidMappings/devices", "the default devices work in a user namespace", devices),
-    property("linux/uidMappings/capabilities", "capabilities are those of the user namespace only", capabilities),
+    property(
+        "linux/uidMappings/capabilities",
+        "capabilities are those of the user namespace only",
+        capabilities,
+    ),
     property("linux/uidMappings/user", "a mapped user other than root runs the program", user),
     property("linux/uidMappings/exec", "exec enters the user namespace", exec),
 ];
@@ -23,7 +39,9 @@ pub const PROPERTIES: &[Property] = &[
 fn mappings(lab: &Lab) {
     let mut bundle = lab.bundle();
     let seen = bundle.user_namespace(100_000).look();
-    let words = |text: &serde_json::Value| text.as_str().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let words = |text: &serde_json::Value| {
+        text.as_str().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(words(&seen["uidMap"]), ["0", "100000", "65536"]);
     assert_eq!(words(&seen["gidMap"]), ["0", "100000", "65536"]);
     assert_eq!(seen["uids"], json!([0, 0, 0, 0]));
@@ -78,16 +96,25 @@ fn mounts(lab: &Lab) {
     bundle.mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]);
     bundle.mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]);
     let seen = bundle.look();
-    for (point, kind) in
-        [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/mqueue", "mqueue"), ("/sys", "sysfs")]
-    {
+    for (point, kind) in [
+        ("/proc", "proc"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/dev/mqueue", "mqueue"),
+        ("/sys", "sysfs"),
+    ] {
         assert_eq!(crate::config::mount_at(&seen, point)["type"], kind, "{point}");
     }
 }
 
 fn devices(lab: &Lab) {
     let mut bundle = lab.bundle();
-    bundle.user_namespace(100_000).probe(&["try", "write:/dev/null:x", "device:/dev/zero", "device:/dev/urandom"]);
+    bundle.user_namespace(100_000).probe(&[
+        "try",
+        "write:/dev/null:x",
+        "device:/dev/zero",
+        "device:/dev/urandom",
+    ]);
     let seen = bundle.seen();
     for call in ["write:/dev/null:x", "device:/dev/zero", "device:/dev/urandom"] {
         assert_eq!(seen["try"][call], "ok", "{call}");

@@ -17,11 +17,16 @@ pub const PROPERTIES: &[Property] = &[
     property("runtime/descriptors/exec", "exec has no others either", of_exec),
     property("runtime/signals/default", "no signal is ignored or blocked", signals),
     property("runtime/stdio", "standard output and error are those of the caller", stdio),
-    property("runtime/environment/host_name_of_files", "nothing of the host's files is open", nothing_of_host),
+    property(
+        "runtime/environment/host_name_of_files",
+        "nothing of the host's files is open",
+        nothing_of_host,
+    ),
 ];
 
 fn numbers(look: &Value) -> Vec<u32> {
-    let mut numbers: Vec<u32> = look["fds"].as_object().unwrap().keys().map(|key| key.parse().unwrap()).collect();
+    let mut numbers: Vec<u32> =
+        look["fds"].as_object().unwrap().keys().map(|key| key.parse().unwrap()).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -74,7 +79,8 @@ fn signals(lab: &Lab) {
 
 fn stdio(lab: &Lab) {
     let mut bundle = lab.bundle();
-    bundle.config["process"]["args"] = serde_json::json!(["/bin/busybox", "sh", "-c", "cat; echo on standard error >&2"]);
+    bundle.config["process"]["args"] =
+        serde_json::json!(["/bin/busybox", "sh", "-c", "cat; echo on standard error >&2"]);
     bundle.config["process"]["env"] = serde_json::json!(["PATH=/bin"]);
     std::fs::hard_link(bundle.root("/bin/busybox"), bundle.root("/bin/cat")).unwrap();
     bundle.save();
