@@ -61,6 +61,12 @@ pub const EXCEPTIONS: &[Exception] = &[
     Exception {
         runtime: Runtime::Runc,
         certainty: Certainty::Always,
+        reason: "runc does not use the controllers that a hybrid layout leaves to the unified hierarchy",
+        properties: &["linux/resources/hugepageLimits"],
+    },
+    Exception {
+        runtime: Runtime::Runc,
+        certainty: Certainty::Always,
         reason: "runc does not judge the version",
         properties: &["config/version/other_major", "config/version/no_version"],
     },

@@ -390,23 +390,26 @@ fn network(lab: &Lab) {
     assert!(value(lab, &bundle, ("net_prio", "net_prio.ifpriomap"), "").contains("lo 5"));
 }
 
+/// The unified hierarchy beside those of v1 (a hybrid layout), or alone.
+fn unified_folder(lab: &Lab) -> &'static Path {
+    Path::new(if lab.layout == Layout::V1 { "/sys/fs/cgroup/unified" } else { "/sys/fs/cgroup" })
+}
+
 fn huge_pages(lab: &Lab) {
-    let there = match lab.layout {
-        Layout::V1 => Path::new("/sys/fs/cgroup/hugetlb").exists(),
-        Layout::V2 => fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap().contains("hugetlb"),
-    };
-    if !there {
-        skip("this machine has no hugetlb controller");
+    let in_unified = fs::read_to_string(unified_folder(lab).join("cgroup.controllers")).unwrap_or_default();
+    let on_v1 = Path::new("/sys/fs/cgroup/hugetlb").exists();
+    if !on_v1 && !in_unified.contains("hugetlb") {
+        skip("this machine has no controller of huge pages");
     }
     let mut bundle = lab.bundle();
     *resources(&mut bundle) = json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 4_194_304 }] });
     bundle.create().ok();
-    assert_value(
-        lab,
-        &bundle,
-        ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4194304"),
-        ("hugetlb.2MB.max", "4194304"),
-    );
+    let path = bundle.config["linux"]["cgroupsPath"].as_str().unwrap().trim_start_matches('/');
+    let file = match on_v1 {
+        true => folder(lab, &bundle, "hugetlb").join("hugetlb.2MB.limit_in_bytes"),
+        false => unified_folder(lab).join(path).join("hugetlb.2MB.max"),
+    };
+    assert_eq!(fs::read_to_string(file).unwrap().trim(), "4194304");
 }
 
 fn unified(lab: &Lab) {
@@ -428,11 +431,11 @@ fn unified_on_v1(lab: &Lab) {
 }
 
 fn absent_controller(lab: &Lab) {
-    if lab.layout == Layout::V2 || Path::new("/sys/fs/cgroup/hugetlb").exists() {
-        skip("this machine has the controller of huge pages");
+    if lab.layout == Layout::V2 || Path::new("/sys/fs/cgroup/net_cls").exists() {
+        skip("this machine has the controller net_cls, or it is of no use (v2)");
     }
     let mut bundle = lab.bundle();
-    *resources(&mut bundle) = json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 4_194_304 }] });
+    *resources(&mut bundle) = json!({ "network": { "classID": 1_048_577 } });
     bundle.create().refused();
 }
 
