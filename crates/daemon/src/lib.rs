@@ -7,6 +7,7 @@
 //! | [`settings`] | flags and daemon.json | |
 //! | [`start`] | opens the parts, serves, closes them: the written order | SIGTERM, SIGINT |
 //! | [`server`], [`listen`] | sockets, connections, the version prefix, hijacking with `200 OK` | clients |
+//! | [`registry`] | Gantry's own registry, beside the daemon or alone | clients |
 //! | [`http`] | errors, requests, streamed answers, hijacked sessions | |
 //! | `routes` | one file for each resource of the API | requests |
 //! | [`daemon`] | the parts together, as handlers see them | |
@@ -20,6 +21,7 @@ pub mod http;
 pub mod listen;
 pub mod lock;
 pub mod pull;
+pub mod registry;
 pub mod routes;
 pub mod server;
 pub mod settings;
@@ -50,7 +52,7 @@ pub fn main(args: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    start::init_log(&settings);
+    start::init_log(&settings.log_level, settings.log_format);
     match start::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

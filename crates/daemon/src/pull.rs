@@ -2,7 +2,7 @@
 
 use crate::http::call::decode_auth;
 use gantry_api::auth::AuthConfig;
-use gantry_images::{InsecureRegistries, PullOptions, RegistryAuth, Store};
+use gantry_images::{PullOptions, Registries, RegistryAuth, Store};
 use gantry_model::reference::Reference;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +13,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Fetches images for this node.
 pub struct Puller {
     images: Arc<Store>,
-    insecure: InsecureRegistries,
+    registries: Arc<Registries>,
 }
 
 impl Puller {
     /// Over the store of this node.
-    pub fn new(images: Arc<Store>, insecure: InsecureRegistries) -> Self {
-        Self { images, insecure }
+    pub fn new(images: Arc<Store>, registries: Registries) -> Self {
+        Self { images, registries: Arc::new(registries) }
     }
 
-    /// Registries that may speak http.
-    pub fn insecure(&self) -> &InsecureRegistries {
-        &self.insecure
+    /// How registries are reached.
+    pub fn registries(&self) -> &Arc<Registries> {
+        &self.registries
     }
 
     /// Makes sure that the image of a task is here, the newest of its tag if the registry answers. The error is the
@@ -45,8 +45,8 @@ impl Puller {
             }
         }
         let auth = auth.map(decode_auth).transpose().map_err(|error| error.message)?.flatten();
-        let options =
-            PullOptions { auth: auth.map(registry_auth), insecure: self.insecure.clone(), platform: None };
+        let registries = Arc::clone(&self.registries);
+        let options = PullOptions { auth: auth.map(registry_auth), registries, platform: None };
         let pull = self.images.pull(&reference, &options, Arc::new(()));
         let result = match &here {
             None => pull.await.map(|_| ()).map_err(|error| error.chain()),

@@ -2,11 +2,15 @@
 
 mod file;
 mod flags;
+mod own_registry;
+mod reach;
 
 pub use flags::USAGE;
+pub use own_registry::{OwnRegistry, TokenIssuer};
+pub use reach::Reach;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Why the daemon cannot be configured as it was told.
@@ -15,8 +19,11 @@ pub enum SettingsError {
     /// Not a flag of ours.
     #[error("unknown flag: {0} (see `gantry daemon --help`)")]
     UnknownFlag(String),
-    /// The daemon takes no operands.
-    #[error("unexpected argument {0:?}: `gantry daemon` takes flags only")]
+    /// Not a flag of the registry.
+    #[error("unknown flag: {0} (see `gantry registry --help`)")]
+    UnknownRegistryFlag(String),
+    /// There are no operands.
+    #[error("unexpected argument {0:?}: only flags are taken")]
     Operand(String),
     /// A flag without its value.
     #[error("flag needs a value: {0}")]
@@ -65,6 +72,24 @@ pub enum SettingsError {
     /// A TLS file is missing.
     #[error("--tlsverify needs --tlscacert, --tlscert and --tlskey")]
     IncompleteTls,
+    /// A proxy that can't be used.
+    #[error("use the proxy that flags or environment name")]
+    Proxy(#[source] gantry_images::client::ProxyError),
+    /// One of two files.
+    #[error(
+        "the registry needs both a certificate and its key: give --tls-cert and --tls-key (of the daemon: --registry-tls-…)"
+    )]
+    IncompleteRegistryTls,
+    /// A part of what tokens are verified by.
+    #[error(
+        "tokens of the registry need all of --auth-token-realm, -service, -issuer and -certificate (of the daemon: --registry-auth-token-…)"
+    )]
+    IncompleteToken,
+    /// Two ways of authentication.
+    #[error(
+        "the registry verifies either passwords or tokens: give --htpasswd or --auth-token-… (of the daemon: --registry-…)"
+    )]
+    TwoWaysIn,
     /// The default runtime is not among the runtimes.
     #[error("default runtime {0:?} is not configured: add it with --add-runtime {0}=/path/to/it")]
     NoSuchRuntime(String),
@@ -129,8 +154,8 @@ pub struct Settings {
     pub hosts: Vec<Host>,
     /// Certificates for TCP.
     pub tls: Option<TlsFiles>,
-    /// Registries that may speak http or have unverified certificates: hosts or CIDRs.
-    pub insecure_registries: Vec<String>,
+    /// How registries are reached.
+    pub reach: Reach,
     /// Runtimes beside our own: name → executable.
     pub runtimes: BTreeMap<String, PathBuf>,
     /// Name of the runtime that containers get by default.
@@ -147,8 +172,8 @@ pub struct Settings {
     pub node_name: Option<String>,
     /// Address that other nodes reach this one at when the user gives none.
     pub default_addr: Option<IpAddr>,
-    /// Serve Gantry's own registry here.
-    pub registry_listen: Option<SocketAddr>,
+    /// Gantry's own registry.
+    pub own_registry: OwnRegistry,
     /// File for the process id.
     pub pidfile: Option<PathBuf>,
     /// Labels of the daemon, `key=value`.
@@ -197,7 +222,7 @@ impl Default for Settings {
             run_root: PathBuf::from("/run/gantry"),
             hosts: Vec::new(),
             tls: None,
-            insecure_registries: Vec::new(),
+            reach: Reach::default(),
             runtimes: BTreeMap::new(),
             default_runtime: OWN_RUNTIME.to_owned(),
             runtime_path: None,
@@ -206,7 +231,7 @@ impl Default for Settings {
             log_format: LogFormat::Text,
             node_name: None,
             default_addr: None,
-            registry_listen: None,
+            own_registry: OwnRegistry::default(),
             pidfile: None,
             labels: Vec::new(),
             dns: Vec::new(),
@@ -285,7 +310,6 @@ fn apply(settings: &mut Settings, tls: &mut Tls, name: &str, value: &str) -> Res
         "tlscacert" => tls.ca = Some(value.into()),
         "tlscert" => tls.cert = Some(value.into()),
         "tlskey" => tls.key = Some(value.into()),
-        "insecure-registries" => settings.insecure_registries.push(text()),
         "runtimes" => {
             let (runtime, path) = pair(name, value, "name=/path/to/executable")?;
             settings.runtimes.insert(runtime.to_owned(), path.into());
@@ -301,7 +325,6 @@ fn apply(settings: &mut Settings, tls: &mut Tls, name: &str, value: &str) -> Res
         "default-addr" | "default-advertise-addr" => {
             settings.default_addr = Some(number(name, value, "an IP address")?);
         }
-        "registry-listen" => settings.registry_listen = Some(number(name, value, "address:port")?),
         "pidfile" => settings.pidfile = Some(value.into()),
         "labels" => {
             pair(name, value, "key=value")?;
@@ -331,7 +354,9 @@ fn apply(settings: &mut Settings, tls: &mut Tls, name: &str, value: &str) -> Res
         "cluster-heartbeat-ms" => settings.cluster_heartbeat_ms = Some(number(name, value, "milliseconds")?),
         // Always so with Gantry; accepted so that a daemon.json of Docker's can be taken over.
         "live-restore" | "iptables" | "ip6tables" | "ip-forward" | "ip-masq" | "userland-proxy"
-        | "experimental" | "shutdown-timeout" | "storage-driver" | "features" => {}
+        | "experimental" | "shutdown-timeout" | "storage-driver" | "features" | "proxies" => {}
+        _ if settings.reach.apply(name, value)? => {}
+        _ if settings.own_registry.apply(name.strip_prefix("registry-").unwrap_or(""), value)? => {}
         _ => return Err(SettingsError::UnknownFlag(format!("--{name}"))),
     }
     Ok(())
@@ -352,6 +377,7 @@ fn finish(settings: &mut Settings, tls: Tls) -> Result<(), SettingsError> {
     {
         return Err(SettingsError::TcpWithoutTls(host.to_string()));
     }
+    settings.own_registry.check()?;
     let known =
         settings.default_runtime == OWN_RUNTIME || settings.runtimes.contains_key(&settings.default_runtime);
     if known { Ok(()) } else { Err(SettingsError::NoSuchRuntime(settings.default_runtime.clone())) }

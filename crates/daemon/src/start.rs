@@ -15,15 +15,14 @@ use crate::host::Host;
 use crate::listen::{self, ListenError, Listener};
 use crate::lock::{DataLock, LockError};
 use crate::pull::Puller;
+use crate::registry::{RegistryError, RunningRegistry};
 use crate::routes;
 use crate::server;
 use crate::settings::{LogFormat, Settings, SettingsError};
 use gantry_cluster::{Cluster, ClusterConfig};
 use gantry_engine::{Engine, Event};
-use gantry_images::{InsecureRegistries, Store};
+use gantry_images::Store;
 use gantry_network::Networks;
-use gantry_registry::Registry;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,24 +66,9 @@ pub enum StartError {
     /// The networks.
     #[error("open the networks of this node")]
     Networks(#[source] gantry_network::NetworkError),
-    /// The registry's folder.
-    #[error("open the registry beneath {}", path.display())]
-    Registry {
-        /// Its folder.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: gantry_images::content::ContentError,
-    },
-    /// The registry's address.
-    #[error("serve the registry on {address}")]
-    RegistryAddress {
-        /// Where.
-        address: SocketAddr,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The cluster.
     #[error("take this node's part in its cluster up again")]
     Cluster(#[source] gantry_cluster::Error),
@@ -127,18 +111,18 @@ fn file(act: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StartE
     move |source| StartError::File { act, path, source }
 }
 
-/// Turns logging on.
-pub fn init_log(settings: &Settings) {
+/// Turns logging on at `error`, `warn`, `info`, `debug` or `trace`.
+pub fn init_log(level: &str, format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     // The libraries below us talk much at debug; GANTRY_LOG can ask for them by name.
     // openraft warns at every heartbeat that an absent manager misses; the cluster itself says once that it is gone.
-    let own = format!("warn,openraft=off,gantry={0}", settings.log_level);
+    let own = format!("warn,openraft=off,gantry={level}");
     let crates = ["daemon", "engine", "images", "network", "registry", "cluster", "planner", "linux"];
-    let filter = crates.iter().fold(own, |text, name| format!("{text},gantry_{name}={}", settings.log_level));
+    let filter = crates.iter().fold(own, |text, name| format!("{text},gantry_{name}={level}"));
     let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber in one process (tests) is no reason to fail.
-    let _ = match settings.log_format {
+    let _ = match format {
         LogFormat::Json => builder.json().try_init(),
         LogFormat::Text => builder.with_ansi(false).try_init(),
     };
@@ -160,8 +144,11 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
 async fn serve(settings: Settings) -> Result<(), StartError> {
     let lock = DataLock::claim(&settings.data_root)?;
     std::fs::create_dir_all(&settings.run_root).map_err(file("make the run folder", &settings.run_root))?;
-    let registry = match settings.registry_listen {
-        Some(address) => Some(RunningRegistry::start(&settings.data_root, address).await?),
+    let registry = match settings.own_registry.listen {
+        Some(address) => {
+            let folder = settings.data_root.join("registry");
+            Some(RunningRegistry::start(folder, address, &settings.own_registry).await?)
+        }
         None => None,
     };
     let daemon = open(settings).await?;
@@ -175,7 +162,7 @@ async fn serve(settings: Settings) -> Result<(), StartError> {
     serve_until_told(&daemon, listeners).await?;
     tracing::info!("daemon ends; containers live on");
     if let Some(registry) = registry {
-        registry.end().await;
+        registry.end(GRACE).await;
     }
     close(&daemon).await;
     drop(pidfile);
@@ -188,6 +175,7 @@ async fn open(settings: Settings) -> Result<Arc<Daemon>, StartError> {
     let name = settings.node_name.clone().unwrap_or_else(|| host.hostname.clone());
     let engine_config = parts::engine_config(&settings, &name)?;
     let network_config = parts::network_config(&settings)?;
+    let registries = settings.reach.registries()?;
     let root = settings.data_root.clone();
     let folder = root.join("images");
     let images = blocking("opening the images", move || Store::open(folder)).await?;
@@ -196,47 +184,12 @@ async fn open(settings: Settings) -> Result<Arc<Daemon>, StartError> {
     let networks = networks.map_err(StartError::Networks)?;
     let engine = Engine::open(engine_config, Arc::clone(&images), Arc::clone(&networks)).await;
     let engine = engine.map_err(|source| StartError::Engine { path: root, source })?;
-    let insecure = InsecureRegistries::new(&settings.insecure_registries);
-    let puller = Arc::new(Puller::new(Arc::clone(&images), insecure));
+    let puller = Arc::new(Puller::new(Arc::clone(&images), registries));
     let id = identity(&settings.data_root)?;
     let parts = Parts { engine: &engine, networks: &networks, puller: &puller, host: &host, name: &name };
     let cluster = open_cluster(&settings, parts).await?;
     let listeners = Arc::default();
     Ok(Arc::new(Daemon { settings, host, id, name, images, puller, networks, engine, cluster, listeners }))
-}
-
-/// Gantry's own registry, served while the daemon lives.
-struct RunningRegistry {
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl RunningRegistry {
-    async fn start(data_root: &Path, address: SocketAddr) -> Result<Self, StartError> {
-        let path = data_root.join("registry");
-        let folder = path.clone();
-        let registry = blocking("opening the registry", move || Registry::open(folder)).await?;
-        let registry = registry.map_err(|source| StartError::Registry { path, source })?;
-        let listener = tokio::net::TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| StartError::RegistryAddress { address, source })?;
-        let stop = CancellationToken::new();
-        let told = stop.clone();
-        let task = tokio::spawn(async move {
-            if let Err(error) = registry.serve(listener, told).await {
-                tracing::error!(%address, %error, "the registry ended");
-            }
-        });
-        tracing::info!(%address, "registry is ready");
-        Ok(Self { stop, task })
-    }
-
-    /// Transfers under way get a moment.
-    async fn end(self) {
-        self.stop.cancel();
-        if tokio::time::timeout(GRACE, self.task).await.is_err() {
-            tracing::debug!("transfers with the registry are cut off");
-        }
-    }
 }
 
 /// What the cluster's executor works with.

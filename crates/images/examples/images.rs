@@ -5,7 +5,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use gantry_images::{InsecureRegistries, Progress, ProgressSink, PullOptions, Store};
+use gantry_images::{Progress, ProgressSink, PullOptions, Store};
 use gantry_model::reference::Reference;
 
 struct Lines;
@@ -38,8 +38,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("{}", pulled.map_err(|error| error.chain())?.image);
         }
         ("push", [name]) => {
-            let insecure = InsecureRegistries::default();
-            let pushed = store.push(&Reference::parse(name)?, None, &insecure, Arc::new(Lines)).await;
+            let registries = Default::default();
+            let pushed = store.push(&Reference::parse(name)?, None, &registries, Arc::new(Lines)).await;
             println!("{}", pushed.map_err(|error| error.chain())?.digest);
         }
         ("load", [file]) => {

@@ -3,150 +3,53 @@
 //! It answers authentication challenges, follows redirects of downloads, and repeats what a network broke, with growing
 //! pauses. Credentials go to the registry and to the token server that it names, and never along with a redirect.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_model::digest::Digest;
-use gantry_model::reference::{DEFAULT_DOMAIN, Reference};
+use gantry_model::reference::Reference;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
-    WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::error::ErrorKind;
 use crate::oci::{DOCKER_INDEX, DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 
 mod auth;
+mod challenge;
+mod connect;
+mod error;
+mod insecure;
+mod login;
+mod proxy;
+mod registries;
+mod token;
 mod transport;
+mod trust;
 
 pub use auth::RegistryAuth;
-pub use transport::InsecureRegistries;
+pub use connect::ConnectError;
+pub use error::ClientError;
+pub use insecure::InsecureRegistries;
+pub use login::login;
+pub use proxy::{Proxies, ProxyError};
+pub(crate) use registries::Endpoint;
+pub use registries::{Mirror, MirrorError, Patience, Registries};
+pub use trust::TrustError;
 
-use auth::{Authorizer, Challenge};
+use challenge::Challenge;
+use registries::Security;
+use token::{Answered, Authorizer};
 use transport::Transport;
 pub(crate) use transport::Upload;
 
-/// What a request may answer with before it counts as broken.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request is repeated after the first time.
 pub(crate) const RETRIES: u32 = 5;
-
-/// A registry that refused, failed or could not be reached.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// No connection.
-    #[error("connect to registry {host}")]
-    Connect {
-        /// The registry.
-        host: String,
-        /// The cause.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The connection broke, or no answer came in time.
-    #[error("{method} {url}: the connection failed")]
-    Broken {
-        /// The request.
-        method: Method,
-        /// Its address.
-        url: String,
-        /// The cause.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The registry wants (other) credentials.
-    #[error(
-        "{access} access denied for {repository}, repository does not exist or may require 'docker login': {message}"
-    )]
-    Denied {
-        /// What was wanted: `pull` or `push`.
-        access: &'static str,
-        /// The repository as the user writes it.
-        repository: String,
-        /// What the registry said.
-        message: String,
-    },
-    /// A login that was not accepted.
-    #[error("login to {host} was refused: {message}")]
-    Login {
-        /// The registry.
-        host: String,
-        /// What it said.
-        message: String,
-    },
-    /// There is no such manifest.
-    #[error("manifest for {reference} not found: {message}")]
-    NotFound {
-        /// The reference as the user writes it.
-        reference: String,
-        /// What the registry said.
-        message: String,
-    },
-    /// There is no such blob.
-    #[error("blob {digest} not found in {repository}")]
-    NoBlob {
-        /// The blob.
-        digest: Digest,
-        /// The repository.
-        repository: String,
-    },
-    /// Any other answer that is no success.
-    #[error("{method} {url}: registry answered {status}: {message}")]
-    Status {
-        /// The request.
-        method: Method,
-        /// Its address.
-        url: String,
-        /// The answer.
-        status: StatusCode,
-        /// What the registry said.
-        message: String,
-    },
-    /// The answer breaks the specification.
-    #[error("{url}: registry answered against the specification: {what}")]
-    Protocol {
-        /// The address.
-        url: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// The host's trust roots or a registry's certificates can't be used.
-    #[error("set up TLS")]
-    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl ClientError {
-    /// What kind of refusal it is.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            ClientError::NotFound { .. } | ClientError::Denied { .. } | ClientError::NoBlob { .. } => {
-                ErrorKind::NotFound
-            }
-            ClientError::Login { .. } => ErrorKind::Unauthorized,
-            ClientError::Connect { .. } | ClientError::Broken { .. } => ErrorKind::Unavailable,
-            _ => ErrorKind::Internal,
-        }
-    }
-
-    /// Whether the same request may well succeed a moment later.
-    pub(crate) fn is_transient(&self) -> bool {
-        match self {
-            ClientError::Broken { .. } => true,
-            ClientError::Connect { source, .. } => transport::worth_a_retry(source.as_ref()),
-            ClientError::Status { status, .. } => {
-                status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED
-                    || *status == StatusCode::TOO_MANY_REQUESTS
-                    || *status == StatusCode::REQUEST_TIMEOUT
-            }
-            _ => false,
-        }
-    }
-}
+/// Reads may be redirected to storage; more hops than this are a loop.
+const MAX_HOPS: usize = 10;
 
 type Result<T> = std::result::Result<T, ClientError>;
 
@@ -161,11 +64,12 @@ pub(crate) struct Fetched {
     pub content: Vec<u8>,
 }
 
-/// Whether a client will only read or write as well; decides the scope of the token.
+/// What a client is for; decides the scope of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Pull,
     Push,
+    Login,
 }
 
 /// A client of one repository.
@@ -173,7 +77,9 @@ pub(crate) enum Access {
 pub(crate) struct Client {
     transport: Transport,
     authorizer: Authorizer,
+    /// `scheme://host[:port]`.
     base: String,
+    security: Security,
     reference: Reference,
 }
 
@@ -185,21 +91,44 @@ struct Request<'a> {
 }
 
 impl Client {
-    pub fn new(
+    /// A client of the reference's own registry.
+    pub async fn open(
         reference: &Reference,
         access: Access,
         auth: Option<RegistryAuth>,
-        insecure: &InsecureRegistries,
+        registries: &Arc<Registries>,
     ) -> Result<Client> {
-        let domain = reference.domain();
-        let plain = insecure.allows(domain);
-        // Docker Hub's name in references is not its API's host.
-        let host = if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain };
-        let base = format!("{}://{host}", if plain { "http" } else { "https" });
-        let actions = if access == Access::Push { "pull,push" } else { "pull" };
-        let scope = format!("repository:{}:{actions}", reference.path());
-        let authorizer = Authorizer::new(auth, scope, access, !plain);
-        Ok(Client { transport: Transport::new(host)?, authorizer, base, reference: reference.clone() })
+        let origin = registries.origin(reference.domain());
+        Client::at(origin, reference, access, auth, registries).await
+    }
+
+    /// A client of a mirror, which gets no credentials: they are for the registry behind it.
+    pub async fn at_mirror(
+        mirror: Endpoint,
+        reference: &Reference,
+        registries: &Arc<Registries>,
+    ) -> Result<Client> {
+        Client::at(mirror, reference, Access::Pull, None, registries).await
+    }
+
+    async fn at(
+        endpoint: Endpoint,
+        reference: &Reference,
+        access: Access,
+        auth: Option<RegistryAuth>,
+        registries: &Arc<Registries>,
+    ) -> Result<Client> {
+        let scope = match access {
+            Access::Pull => Some(format!("repository:{}:pull", reference.path())),
+            Access::Push => Some(format!("repository:{}:pull,push", reference.path())),
+            Access::Login => None,
+        };
+        let security = endpoint.security;
+        let host = endpoint.host.clone();
+        let transport = Transport::new(endpoint, registries);
+        let base = format!("{}://{host}", transport.scheme().await?);
+        let authorizer = Authorizer::new(auth, scope, access, security);
+        Ok(Client { transport, authorizer, base, security, reference: reference.clone() })
     }
 
     /// Asks for read access to another repository too, from which blobs may be mounted.
@@ -215,31 +144,46 @@ impl Client {
         self.reference.familiar_name()
     }
 
-    /// Sends a request, answering one challenge. Redirects are not followed here.
+    /// Whether an address is at the registry itself, and not at a storage that it names.
+    fn is_own(&self, url: &str) -> bool {
+        url.strip_prefix(&self.base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+    }
+
+    /// Sends a request, answering one challenge. Redirects are not followed here. What is elsewhere sees no credentials
+    /// and can't ask for any.
     async fn once(&self, request: &Request<'_>) -> Result<Answer> {
-        let answer = self.send(request).await?;
+        if !self.is_own(&request.url) {
+            return self.send(request, None).await;
+        }
+        let sent = self.authorizer.header(&self.transport).await?;
+        let answer = self.send(request, sent.clone()).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let challenges = answer.headers().get_all(WWW_AUTHENTICATE);
-        let challenge = challenges.iter().filter_map(|value| value.to_str().ok()).find_map(Challenge::parse);
-        let Some(challenge) = challenge else { return Err(self.refusal(request, answer).await) };
-        if !self.authorizer.answer(&self.transport, &challenge).await? {
-            return Err(self.refusal(request, answer).await);
+        let challenges = Challenge::all(answer.headers());
+        match self.authorizer.answer(&self.transport, &challenges, sent.as_ref()).await? {
+            Answered::Anew => {}
+            Answered::Nothing(None) => return Err(self.refusal(request, answer).await),
+            Answered::Nothing(Some(reason)) => return Err(self.denied(reason.to_owned())),
         }
-        let answer = self.send(request).await?;
+        let header = self.authorizer.header(&self.transport).await?;
+        let answer = self.send(request, header).await?;
         match answer.status() {
             StatusCode::UNAUTHORIZED => Err(self.refusal(request, answer).await),
             _ => Ok(answer),
         }
     }
 
-    async fn send(&self, request: &Request<'_>) -> Result<Answer> {
+    async fn send(&self, request: &Request<'_>, authorization: Option<HeaderValue>) -> Result<Answer> {
         let mut headers = request.headers.clone();
-        if let Some(value) = self.authorizer.header().filter(|_| request.url.starts_with(&self.base)) {
+        if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value);
         }
         self.transport.send(&request.method, &request.url, headers, request.body).await
+    }
+
+    fn denied(&self, message: String) -> ClientError {
+        ClientError::Denied { access: self.authorizer.access(), repository: self.repository(), message }
     }
 
     /// Sends a request and turns answers that are no success into errors; repeats what is transient.
@@ -252,7 +196,7 @@ impl Client {
                 Err(error) => Err(error),
             };
             match result {
-                Err(error) if error.is_transient() && attempt < RETRIES => {
+                Err(error) if attempt < error.retries() => {
                     tracing::debug!(%error, attempt, "registry request is repeated");
                     pause(attempt).await;
                     attempt += 1;
@@ -264,13 +208,9 @@ impl Client {
 
     async fn refusal(&self, request: &Request<'_>, answer: Answer) -> ClientError {
         let status = answer.status();
-        let message = error_message(answer).await.unwrap_or_else(|| status.to_string());
+        let message = error_message(answer, &self.transport).await.unwrap_or_else(|| status.to_string());
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied {
-                access: self.authorizer.access(),
-                repository: self.repository(),
-                message,
-            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(message),
             StatusCode::NOT_FOUND if request.url.contains("/manifests/") => {
                 ClientError::NotFound { reference: self.reference.familiar(), message }
             }
@@ -289,11 +229,10 @@ impl Client {
         let accept = format!("{OCI_INDEX}, {DOCKER_INDEX}, {OCI_MANIFEST}, {DOCKER_MANIFEST}");
         headers.insert(ACCEPT, header(&accept));
         let url = self.url(&format!("manifests/{selector}"));
-        let request = Request { method: Method::GET, url: url.clone(), headers, body: &Upload::Empty };
-        let answer = self.call(request).await?;
+        let answer = self.follow(&url, headers).await?;
         let media_type = answer.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let content = read_limited(answer, MAX_MANIFEST, &url).await?;
+        let content = read_limited(answer, MAX_MANIFEST, &url, &self.transport).await?;
         let digest = Digest::of(&content);
         if let Ok(wanted) = Digest::parse(selector)
             && wanted != digest
@@ -304,11 +243,25 @@ impl Client {
         Ok(Fetched { media_type, digest, content })
     }
 
+    /// A read, through redirects; repeats what is transient.
+    async fn follow(&self, url: &str, headers: HeaderMap) -> Result<Answer> {
+        let mut url = url.to_owned();
+        for _ in 0..MAX_HOPS {
+            let headers = headers.clone();
+            let request = Request { method: Method::GET, url: url.clone(), headers, body: &Upload::Empty };
+            let answer = self.call(request).await?;
+            match answer.status().is_redirection() {
+                true => url = self.location(&answer, &url)?,
+                false => return Ok(answer),
+            }
+        }
+        Err(ClientError::Protocol { url: shown(&url), what: "too many redirects".to_owned() })
+    }
+
     /// Asks for a blob from `offset` on. The answer's body starts there, or at 0 if the second value says so.
     pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<(Answer, u64)> {
         let mut url = self.url(&format!("blobs/{digest}"));
-        // Downloads may be redirected to storage; more hops than this are a loop.
-        for _ in 0..10 {
+        for _ in 0..MAX_HOPS {
             let mut headers = HeaderMap::new();
             if offset > 0 {
                 headers.insert(RANGE, header(&format!("bytes={offset}-")));
@@ -340,7 +293,7 @@ impl Client {
         let mut attempt = 0;
         loop {
             let result = match self.blob(digest, 0).await {
-                Ok((answer, _)) => read_limited(answer, limit, &url).await,
+                Ok((answer, _)) => read_limited(answer, limit, &url, &self.transport).await,
                 Err(error) => Err(error),
             };
             match result {
@@ -352,7 +305,7 @@ impl Client {
                     );
                     return Err(ClientError::Protocol { url: shown(&url), what });
                 }
-                Err(error) if error.is_transient() && attempt < RETRIES => pause(attempt).await,
+                Err(error) if attempt < error.retries() => pause(attempt).await,
                 Err(error) => return Err(error),
             }
             attempt += 1;
@@ -421,7 +374,7 @@ impl Client {
         let value = answer.headers().get(LOCATION).ok_or_else(|| wrong("no Location header"))?;
         let text = value.to_str().map_err(|_| wrong("Location is not ASCII"))?;
         if text.starts_with("https://") || text.starts_with("http://") {
-            if self.base.starts_with("https://") && text.starts_with("http://") {
+            if self.security == Security::Verified && text.starts_with("http://") {
                 return Err(wrong("redirect from https to http"));
             }
             return Ok(text.to_owned());
@@ -432,29 +385,6 @@ impl Client {
         };
         let path = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
         Ok(format!("{scheme}://{authority}{path}"))
-    }
-}
-
-/// Checks credentials against a registry (`docker login`). Returns an identity token if the registry gave one.
-pub async fn login(
-    server: &str,
-    auth: &RegistryAuth,
-    insecure: &InsecureRegistries,
-) -> Result<Option<String>> {
-    let host = server.trim_start_matches("https://").trim_start_matches("http://");
-    let host = host.split('/').next().unwrap_or(host);
-    let domain = if matches!(host, "" | "index.docker.io") { DEFAULT_DOMAIN } else { host };
-    let refused = |message: &str| ClientError::Login { host: domain.to_owned(), message: message.to_owned() };
-    let reference = Reference::parse(&format!("{domain}/login"))
-        .map_err(|_| refused("the address of the registry is not valid"))?;
-    let client = Client::new(&reference, Access::Pull, Some(auth.clone()), insecure)?;
-    client.authorizer.clear_scopes();
-    let url = format!("{}/v2/", client.base);
-    let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: &Upload::Empty };
-    match client.call(request).await {
-        Ok(_) => Ok(client.authorizer.refresh_token()),
-        Err(ClientError::Denied { message, .. }) => Err(refused(&message)),
-        Err(error) => Err(error),
     }
 }
 
@@ -486,20 +416,21 @@ pub(crate) async fn pause(attempt: u32) {
     tokio::time::sleep(base + base * u32::from(byte[0]) / 512).await;
 }
 
-async fn read_limited(answer: Answer, limit: u64, url: &str) -> Result<Vec<u8>> {
+async fn read_limited(answer: Answer, limit: u64, url: &str, transport: &Transport) -> Result<Vec<u8>> {
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| ClientError::Broken {
         method: Method::GET,
         url: shown(url),
         source,
     };
+    let patience = transport.patience();
+    let silent = |_| ClientError::Silent {
+        method: Method::GET,
+        url: shown(url),
+        seconds: connect::whole_seconds(patience),
+    };
     let mut body = answer.into_body();
     let mut content = Vec::new();
-    loop {
-        let frame = tokio::time::timeout(ANSWER_TIMEOUT, body.frame()).await;
-        let Some(frame) = frame.map_err(|_| broken(Box::new(io::Error::from(io::ErrorKind::TimedOut))))?
-        else {
-            return Ok(content);
-        };
+    while let Some(frame) = tokio::time::timeout(patience, body.frame()).await.map_err(silent)? {
         let frame = frame.map_err(|error| broken(error.into()))?;
         if let Ok(data) = frame.into_data() {
             content.extend_from_slice(&data);
@@ -509,17 +440,26 @@ async fn read_limited(answer: Answer, limit: u64, url: &str) -> Result<Vec<u8>> 
             return Err(ClientError::Protocol { url: shown(url), what });
         }
     }
+    Ok(content)
 }
 
-/// The registry's own words: the first error of the specification's JSON, as `code: message`.
-async fn error_message(answer: Answer) -> Option<String> {
-    let body = read_limited(answer, 64 * 1024, "").await.ok()?;
+/// The registry's own words: the first error of the specification's JSON, as `code: message`; or what token servers write
+/// in its place.
+async fn error_message(answer: Answer, transport: &Transport) -> Option<String> {
+    let body = read_limited(answer, 64 * 1024, "", transport).await.ok()?;
     let document: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    let first = document.get("errors")?.get(0)?;
-    let code =
-        first.get("code").and_then(|c| c.as_str()).unwrap_or("unknown").to_lowercase().replace('_', " ");
-    let message = first.get("message").and_then(|m| m.as_str()).unwrap_or(&code);
-    let text = format!("{code}: {message}");
+    let word = |value: &serde_json::Value, name: &str| value.get(name)?.as_str().map(str::to_owned);
+    let text = match document.get("errors").and_then(|errors| errors.get(0)) {
+        Some(first) => {
+            let code = word(first, "code").unwrap_or("unknown".to_owned()).to_lowercase().replace('_', " ");
+            let message = word(first, "message").unwrap_or_else(|| code.clone());
+            format!("{code}: {message}")
+        }
+        None => {
+            let words = ["error_description", "details", "message", "error"];
+            words.iter().find_map(|name| word(&document, name))?
+        }
+    };
     Some(text.chars().filter(|c| !c.is_control()).take(500).collect())
 }
 

@@ -27,7 +27,7 @@ pub mod trash;
 pub mod unpack;
 
 pub use changes::{ChangeKind, PathChange};
-pub use client::{InsecureRegistries, RegistryAuth, login};
+pub use client::{InsecureRegistries, Mirror, Proxies, Registries, RegistryAuth, login};
 pub use create::{LayerSource, NewImage, NewLayer};
 pub use error::{Error, ErrorKind};
 pub use images::{ContainerUse, HistoryEntry, Image, PruneOptions, Pruned, Removed, Summary};

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::catalog::{Change, ImageRecord, LayerRef, PinRecord};
-use crate::client::{Access, Client, Fetched, InsecureRegistries, RegistryAuth};
+use crate::client::{Access, Client, Fetched, Registries, RegistryAuth};
 use crate::error::{Error, Result};
 use crate::oci::{
     Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_LAYERS, Manifest, OCI_INDEX, OCI_MANIFEST, chain_ids,
@@ -36,8 +36,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// Credentials.
     pub auth: Option<RegistryAuth>,
-    /// Registries that are spoken to without TLS.
-    pub insecure: InsecureRegistries,
+    /// How registries are reached.
+    pub registries: Arc<Registries>,
 }
 
 /// What a pull did.
@@ -74,15 +74,49 @@ impl Store {
     ) -> Result<Pulled> {
         let reference = reference.clone().with_default_tag();
         let _lease = self.lease();
-        let client = Client::new(&reference, Access::Pull, options.auth.clone(), &options.insecure)?;
-        let selector = reference.selector();
         let text = format!("Pulling from {}", reference.path());
-        progress.report(Progress::Message { id: Some(selector.clone()), text });
+        progress.report(Progress::Message { id: Some(reference.selector()), text });
+        let pulled = self.pull_from_any(&reference, options, &progress).await?;
+        self.report_end(&pulled, &progress);
+        Ok(pulled.0)
+    }
+
+    /// Pulls from the first mirror that gives the image whole, else from the registry itself.
+    async fn pull_from_any(
+        self: &Arc<Self>,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<(Pulled, String)> {
+        let registries = &options.registries;
+        for mirror in registries.before(reference.domain()) {
+            let host = mirror.host.clone();
+            let result = match Client::at_mirror(mirror, reference, registries).await {
+                Ok(client) => self.pull_from(client, reference, options, progress).await,
+                Err(error) => Err(error.into()),
+            };
+            match result {
+                Err(error) if next_may_do_better(&error) => told(&host, reference, &error),
+                other => return other,
+            }
+        }
+        let client = Client::open(reference, Access::Pull, options.auth.clone(), registries).await?;
+        self.pull_from(client, reference, options, progress).await
+    }
+
+    async fn pull_from(
+        self: &Arc<Self>,
+        client: Client,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &Arc<dyn ProgressSink>,
+    ) -> Result<(Pulled, String)> {
+        let selector = reference.selector();
         let top = client.manifest(&selector).await?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
-        let (fetched, manifest) = self.choose(&client, &reference, &top, &platform).await?;
-        let (config, raw) = self.fetch_config(&client, &reference, &manifest).await?;
-        check_layers(&reference, &manifest, &config)?;
+        let (fetched, manifest) = self.choose(&client, reference, &top, &platform).await?;
+        let (config, raw) = self.fetch_config(&client, reference, &manifest).await?;
+        check_layers(reference, &manifest, &config)?;
         if manifest_is_direct(&top, &fetched)
             && options.platform.as_ref().is_some_and(|wanted| !runs(wanted, &config))
         {
@@ -92,12 +126,10 @@ impl Store {
                 wanted: platform.to_string(),
             });
         }
-        let layers = self.pull_layers(Arc::new(client), &reference, &manifest, &config, &progress).await?;
-        let pulled = Finished { reference, top, fetched, manifest, raw, layers };
+        let layers = self.pull_layers(Arc::new(client), reference, &manifest, &config, progress).await?;
+        let pulled = Finished { reference: reference.clone(), top, fetched, manifest, raw, layers };
         let store = Arc::clone(self);
-        let pulled = blocking("recording the image", move || store.finish(pulled)).await?;
-        self.report_end(&pulled, &progress);
-        Ok(pulled.0)
+        blocking("recording the image", move || store.finish(pulled)).await
     }
 
     /// Asks a registry what a name leads to, without pulling it (`docker manifest`, services that are pinned by digest).
@@ -105,19 +137,34 @@ impl Store {
         &self,
         reference: &Reference,
         auth: Option<RegistryAuth>,
-        insecure: &InsecureRegistries,
+        registries: &Arc<Registries>,
     ) -> Result<Remote> {
         let reference = reference.clone().with_default_tag();
-        let client = Client::new(&reference, Access::Pull, auth, insecure)?;
+        for mirror in registries.before(reference.domain()) {
+            let host = mirror.host.clone();
+            let result = match Client::at_mirror(mirror, &reference, registries).await {
+                Ok(client) => self.remote_at(&client, &reference).await,
+                Err(error) => Err(error.into()),
+            };
+            match result {
+                Err(error) if next_may_do_better(&error) => told(&host, &reference, &error),
+                other => return other,
+            }
+        }
+        let client = Client::open(&reference, Access::Pull, auth, registries).await?;
+        self.remote_at(&client, &reference).await
+    }
+
+    async fn remote_at(&self, client: &Client, reference: &Reference) -> Result<Remote> {
         let fetched = client.manifest(&reference.selector()).await?;
-        let media_type = media_type_of(&fetched, &reference)?;
+        let media_type = media_type_of(&fetched, reference)?;
         let platforms = if is_index(&media_type) {
-            let index: Index = parse(&fetched.content, "index", &reference)?;
+            let index: Index = parse(&fetched.content, "index", reference)?;
             let platforms = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
             platforms.filter(|platform| platform.os != "unknown").map(|platform| platform.normal()).collect()
         } else {
-            let manifest: Manifest = parse(&fetched.content, "manifest", &reference)?;
-            let (config, _) = self.fetch_config(&client, &reference, &manifest).await?;
+            let manifest: Manifest = parse(&fetched.content, "manifest", reference)?;
+            let (config, _) = self.fetch_config(client, reference, &manifest).await?;
             vec![config.platform()]
         };
         Ok(Remote { media_type, digest: fetched.digest, size: fetched.content.len() as u64, platforms })
@@ -297,6 +344,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted(what))?
+}
+
+/// Whether the registry behind a mirror may give what the mirror did not: not if only the platform is wrong.
+fn next_may_do_better(error: &Error) -> bool {
+    !matches!(error, Error::NoMatchingPlatform { .. } | Error::OtherPlatform { .. })
+}
+
+fn told(mirror: &str, reference: &Reference, error: &Error) {
+    tracing::warn!(mirror, image = %reference, reason = error.chain(), "the mirror gave nothing; the next registry is asked");
 }
 
 fn manifest_is_direct(top: &Fetched, fetched: &Fetched) -> bool {

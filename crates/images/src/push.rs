@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::catalog::{Change, ImageRecord, PinRecord};
-use crate::client::{Access, Client, ClientError, InsecureRegistries, RETRIES, RegistryAuth, Upload, pause};
+use crate::client::{Access, Client, ClientError, Registries, RegistryAuth, Upload, pause};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, MAX_MANIFEST};
 use crate::progress::{LayerStatus, Progress, ProgressSink};
@@ -37,7 +37,7 @@ impl Store {
         self: &Arc<Self>,
         reference: &Reference,
         auth: Option<RegistryAuth>,
-        insecure: &InsecureRegistries,
+        registries: &Arc<Registries>,
         progress: Arc<dyn ProgressSink>,
     ) -> Result<Pushed> {
         let reference = reference.clone().with_default_tag();
@@ -48,7 +48,7 @@ impl Store {
         let text = format!("The push refers to repository [{}]", reference.name());
         progress.report(Progress::Message { id: None, text });
         let manifest = self.content.read(&record.manifest.digest, MAX_MANIFEST)?;
-        let client = Arc::new(Client::new(&reference, Access::Push, auth, insecure)?);
+        let client = Arc::new(Client::open(&reference, Access::Push, auth, registries).await?);
         self.push_blobs(&client, &reference, &record, image.digest(), &progress).await?;
         let selector = reference.selector();
         client.put_manifest(&selector, &record.manifest.media_type, &manifest).await?;
@@ -149,7 +149,7 @@ impl PushTask {
             };
             match self.upload(&location).await {
                 Ok(()) => break,
-                Err(Error::Client(error)) if error.is_transient() && attempt < RETRIES => {
+                Err(Error::Client(error)) if attempt < error.retries() => {
                     tracing::debug!(%error, blob = %digest, "upload is repeated");
                     self.report(LayerStatus::Retrying, 0);
                     pause(attempt).await;

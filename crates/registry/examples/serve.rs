@@ -22,6 +22,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let _ = tokio::signal::ctrl_c().await;
         interrupted.cancel();
     });
-    registry.serve(listener, stop).await?;
+    registry.serve(listener, Default::default(), stop).await?;
     Ok(())
 }

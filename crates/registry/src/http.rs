@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use gantry_images::oci::{Index, MAX_MANIFEST, OCI_INDEX};
 use gantry_model::digest::Digest;
 use http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, LINK, LOCATION, RANGE,
+    ACCEPT_RANGES, ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderName, HeaderValue, LINK, LOCATION, RANGE,
 };
 use http::{Method, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::Registry;
+use crate::access::{Access, DELETE, PULL, PUSH, Scope, Wanted};
 use crate::manifest::Selector;
 use crate::problem::Problem;
 use crate::repository::Name;
@@ -36,12 +37,16 @@ const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// The most names of one list; greater wishes get this many and a link to the rest.
 const MAX_PAGE: usize = 1000;
 
-pub(crate) fn router(registry: Arc<Registry>) -> axum::Router {
-    axum::Router::new().fallback(handle).with_state(registry)
+pub(crate) fn router(registry: Arc<Registry>, access: Arc<Access>) -> axum::Router {
+    axum::Router::new().fallback(handle).with_state((registry, access))
 }
 
-async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Response {
-    let mut response = route(registry, request).await.unwrap_or_else(IntoResponse::into_response);
+async fn handle(
+    State((registry, access)): State<(Arc<Registry>, Arc<Access>)>,
+    request: Request,
+) -> Response {
+    let answer = guarded(registry, &access, request).await;
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     response
 }
@@ -97,8 +102,43 @@ impl Resource {
     }
 }
 
-async fn route(registry: Arc<Registry>, request: Request) -> Result<Response> {
+impl Resource {
+    /// What a request with this method wants to do.
+    fn wanted(&self, method: &Method, uri: &Uri) -> Wanted {
+        let name = match self {
+            Resource::Base => return Wanted::Base,
+            Resource::Catalog => return Wanted::Catalog,
+            Resource::Blob(name, _)
+            | Resource::Uploads(name)
+            | Resource::Upload(name, _)
+            | Resource::Manifest(name, _)
+            | Resource::Tags(name)
+            | Resource::Referrers(name, _) => name,
+        };
+        let upload = matches!(self, Resource::Uploads(_) | Resource::Upload(..));
+        let actions = match *method {
+            Method::GET | Method::HEAD if !upload => PULL,
+            Method::DELETE if !upload => DELETE,
+            _ => PUSH,
+        };
+        let mut scopes = vec![Scope { repository: name.as_str().to_owned(), actions }];
+        let source = query(uri, "from").filter(|_| matches!(self, Resource::Uploads(_)));
+        // A blob that is mounted is read from there.
+        if let Some(source) = source.and_then(|source| Name::parse(&source).ok()) {
+            scopes.push(Scope { repository: source.as_str().to_owned(), actions: PULL });
+        }
+        Wanted::Repositories(scopes)
+    }
+}
+
+async fn guarded(registry: Arc<Registry>, access: &Access, request: Request) -> Result<Response> {
     let resource = Resource::parse(request.uri().path())?;
+    let wanted = resource.wanted(request.method(), request.uri());
+    access.check(&wanted, request.headers().get(AUTHORIZATION)).await?;
+    route(registry, resource, request).await
+}
+
+async fn route(registry: Arc<Registry>, resource: Resource, request: Request) -> Result<Response> {
     let method = request.method().clone();
     let head = method == Method::HEAD;
     match (resource, method) {

@@ -2,9 +2,11 @@
 //!
 //! Map: [`repository`] keeps what belongs to which repository; [`upload`] takes blobs in; [`manifest`] checks and stores
 //! manifests; [`collect`] removes what nothing refers to, while the service goes on; the `http` module reads requests
-//! and writes answers; [`problem`] has the specification's error codes.
+//! and writes answers; [`problem`] has the specification's error codes; [`access`] knows who may do what, [`tls`] has the
+//! certificate.
 //!
-//! Tasks: one per request; one timer in [`Registry::serve`] that collects garbage. Both end with the stop signal.
+//! Tasks: one per request; one timer in [`Registry::serve`] that collects garbage; with TLS one that accepts, and one for
+//! each handshake. All end with the stop signal.
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};
@@ -14,15 +16,20 @@ use gantry_images::content::{ContentError, ContentStore};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub mod access;
 pub mod collect;
 mod http;
 pub mod manifest;
 pub mod problem;
 pub mod repository;
+mod stamp;
+pub mod tls;
 pub mod upload;
 
+pub use access::{Access, Tokens, Users, Way};
 pub use collect::Collected;
 use repository::Repositories;
+pub use tls::Tls;
 use upload::Uploads;
 
 /// How a registry looks after itself.
@@ -46,6 +53,15 @@ impl Default for Options {
 
 /// How long answers under way may take when the registry stops.
 pub const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The side of a registry that clients meet: without TLS and open to everybody by default.
+#[derive(Debug, Default)]
+pub struct Front {
+    /// Its certificate.
+    pub tls: Option<Tls>,
+    /// Who may do what.
+    pub access: Access,
+}
 
 /// A registry over one folder.
 #[derive(Debug)]
@@ -75,8 +91,8 @@ impl Registry {
     }
 
     /// The routes of the registry (`/v2/…`), to be served by anyone.
-    pub fn router(self: &Arc<Self>) -> axum::Router {
-        http::router(Arc::clone(self))
+    pub fn router(self: &Arc<Self>, access: Arc<Access>) -> axum::Router {
+        http::router(Arc::clone(self), access)
     }
 
     /// Serves on a listener, and collects garbage by the timer, until `stop` is cancelled. Answers under way then have
@@ -84,11 +100,18 @@ impl Registry {
     pub async fn serve(
         self: &Arc<Self>,
         listener: TcpListener,
+        front: Front,
         stop: CancellationToken,
     ) -> std::io::Result<()> {
         let timer = tokio::spawn(Arc::clone(self).collect_by_timer(stop.clone()));
-        let served =
-            axum::serve(listener, self.router()).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
+        let router = self.router(Arc::new(front.access));
+        let served = match front.tls {
+            None => serve_until(listener, router, stop.clone()).await,
+            Some(tls) => match tls.listen(listener) {
+                Ok(listener) => serve_until(listener, router, stop.clone()).await,
+                Err(error) => Err(error),
+            },
+        };
         // The listener may have failed by itself.
         stop.cancel();
         if timer.await.is_err() {
@@ -115,4 +138,11 @@ impl Registry {
             }
         }
     }
+}
+
+async fn serve_until<L>(listener: L, router: axum::Router, stop: CancellationToken) -> std::io::Result<()>
+where
+    L: axum::serve::Listener<Addr = std::net::SocketAddr>,
+{
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }

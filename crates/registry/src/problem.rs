@@ -5,7 +5,8 @@ use std::io;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use gantry_images::content::ContentError;
-use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 /// Why a request is refused. The message is for the client.
@@ -58,6 +59,9 @@ pub enum Problem {
     /// The requested range is outside of the blob.
     #[error("requested range is outside of the blob's {0} bytes")]
     Range(u64),
+    /// Who asks has not shown that he may; the text is the challenge.
+    #[error("authentication required")]
+    Unauthorized(String),
     /// The client went away or sent a malformed body.
     #[error("the request's body could not be read")]
     Body(#[source] io::Error),
@@ -82,6 +86,7 @@ impl Problem {
             | Problem::Body(_) => StatusCode::BAD_REQUEST,
             Problem::OutOfOrder { .. } | Problem::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Problem::ManifestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Problem::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Problem::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -101,6 +106,7 @@ impl Problem {
             Problem::ManifestTooLarge(_) => "SIZE_INVALID",
             Problem::NameInvalid => "NAME_INVALID",
             Problem::NameUnknown(_) => "NAME_UNKNOWN",
+            Problem::Unauthorized(_) => "UNAUTHORIZED",
             Problem::Unsupported => "UNSUPPORTED",
             Problem::NotFound => "NOT_FOUND",
             Problem::Range(_) => "RANGE_INVALID",
@@ -127,11 +133,18 @@ impl IntoResponse for Problem {
             tracing::error!(cause = %chain(source.as_ref()), "registry storage failed");
         }
         let body = json!({"errors": [{"code": self.code(), "message": self.to_string(), "detail": null}]});
-        (self.status(), Json(body)).into_response()
+        let mut response = (self.status(), Json(body)).into_response();
+        if let Problem::Unauthorized(challenge) = &self
+            && let Ok(value) = HeaderValue::from_str(challenge)
+        {
+            response.headers_mut().insert(WWW_AUTHENTICATE, value);
+        }
+        response
     }
 }
 
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error's sentence and those of its causes.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

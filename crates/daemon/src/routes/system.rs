@@ -50,7 +50,7 @@ async fn login(daemon: Shared, Json(auth): Json<AuthConfig>) -> Reply {
         if auth.serveraddress.is_empty() { "https://index.docker.io/v1/" } else { &auth.serveraddress };
     let server = server.to_owned();
     let auth = crate::pull::registry_auth(auth);
-    match gantry_images::login(&server, &auth, daemon.puller.insecure()).await {
+    match gantry_images::login(&server, &auth, daemon.puller.registries()).await {
         Ok(token) => stream::json(&AuthResponse {
             status: "Login Succeeded".to_owned(),
             identity_token: token.unwrap_or_default(),
@@ -58,6 +58,7 @@ async fn login(daemon: Shared, Json(auth): Json<AuthConfig>) -> Reply {
         Err(error) => {
             let status = match error.kind() {
                 gantry_images::ErrorKind::Unauthorized => http::StatusCode::UNAUTHORIZED,
+                gantry_images::ErrorKind::Invalid => http::StatusCode::BAD_REQUEST,
                 _ => http::StatusCode::INTERNAL_SERVER_ERROR,
             };
             Err(ApiError::new(status, chain(&error)))

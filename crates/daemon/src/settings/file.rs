@@ -29,6 +29,9 @@ fn flatten(key: &str, value: &Value, pairs: &mut Vec<Pair>) {
                 pairs.push((key.to_owned(), text));
             }
         }
+        ("proxies", Value::Object(proxies)) => {
+            pairs.extend(proxies.iter().map(|(name, value)| (name.clone(), scalar(value))));
+        }
         ("runtimes", Value::Object(runtimes)) => {
             for (name, runtime) in runtimes {
                 pairs.push((key.to_owned(), format!("{name}={}", scalar(&runtime["path"]))));

@@ -43,8 +43,13 @@ Networks
       --vxlan-port PORT            UDP port of overlay networks (default 4789)
 
 Registries
-      --insecure-registry HOST     May speak http, repeatable; also CIDRs
-      --registry-listen ADDRESS    Serve Gantry's own registry from <data-root>/registry
+      --insecure-registry HOST     May have an invalid certificate or speak http, repeatable; also CIDRs
+      --registry-mirror URL        Asked before Docker Hub, repeatable
+      --certs-dir DIR              Has for each registry a folder HOST[:PORT] with its CA (*.crt) and this node's certificate
+                                   (NAME.cert, NAME.key); repeatable (default /etc/gantry/certs.d, /etc/docker/certs.d)
+      --http-proxy, --https-proxy URL, --no-proxy LIST  In place of the variables HTTP_PROXY, HTTPS_PROXY, NO_PROXY
+      --registry-listen ADDRESS    Serve Gantry's own registry from <data-root>/registry; with its flags (see
+                                   `gantry registry --help`), --registry-tls-cert, --registry-htpasswd and so on
 
 The cluster
       --node-name NAME             Host name of this node in the cluster
@@ -68,7 +73,7 @@ pub(super) enum Parsed {
 }
 
 /// Flags that need no value.
-const SWITCHES: [&str; 11] = [
+const SWITCHES: [&str; 12] = [
     "tls",
     "tlsverify",
     "debug",
@@ -80,14 +85,16 @@ const SWITCHES: [&str; 11] = [
     "ip-forward",
     "ip-masq",
     "userland-proxy",
+    "registry-anonymous-pull",
 ];
 
 /// Flags whose key in daemon.json is another word (mostly the plural).
-const RENAMED: [(&str, &str); 9] = [
+const RENAMED: [(&str, &str); 10] = [
     ("host", "hosts"),
     ("label", "labels"),
     ("add-runtime", "runtimes"),
     ("insecure-registry", "insecure-registries"),
+    ("registry-mirror", "registry-mirrors"),
     ("dns-opt", "dns-opts"),
     ("dns-option", "dns-opts"),
     ("log-opt", "log-opts"),

@@ -107,10 +107,10 @@ impl LayerTask {
             match result {
                 Ok(Fed::All | Fed::ReceiverGone) => break,
                 // In the middle of a pull, a registry that refuses connections is probably one that restarts.
-                Err(error) if error.is_transient() || matches!(error, ClientError::Connect { .. }) => {
+                Err(error) if error.is_transient() || error.is_unreachable() => {
                     // What moves forward is not broken for good.
                     attempt = if offset > before { 0 } else { attempt + 1 };
-                    if attempt > RETRIES {
+                    if attempt > error.retries().max(u32::from(error.is_unreachable()) * RETRIES) {
                         return Err(error.into());
                     }
                     tracing::debug!(%error, layer = %self.descriptor.digest, offset, "download is resumed");

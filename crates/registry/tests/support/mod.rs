@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod certificates;
+
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use gantry_images::oci::RunConfig;
 use gantry_images::{LayerSource, NewImage, PullOptions, Store};
 use gantry_model::digest::ImageId;
 use gantry_model::reference::Reference;
-use gantry_registry::{Options, Registry};
+use gantry_registry::{Front, Options, Registry};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +30,17 @@ impl Server {
     }
 
     pub async fn start_with(options: Options) -> Server {
+        Server::start_behind(options, Front::default()).await
+    }
+
+    pub async fn start_behind(options: Options, front: Front) -> Server {
         let dir = scratch();
         let registry = Registry::open_with(dir.path(), options).expect("registry");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let stop = CancellationToken::new();
         let (served, stopped) = (Arc::clone(&registry), stop.clone());
-        tokio::spawn(async move { served.serve(listener, stopped).await });
+        tokio::spawn(async move { served.serve(listener, front, stopped).await });
         Server { registry, address, stop, _dir: dir }
     }
 

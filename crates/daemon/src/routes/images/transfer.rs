@@ -107,7 +107,7 @@ async fn pull(daemon: &Arc<Daemon>, image: &str, call: &Call) -> Reply {
     let options = PullOptions {
         platform: platform(call)?,
         auth: auth(call)?,
-        insecure: daemon.puller.insecure().clone(),
+        registries: Arc::clone(daemon.puller.registries()),
     };
     let daemon = Arc::clone(daemon);
     progress::run(move |reports| async move {
@@ -157,8 +157,9 @@ pub(super) async fn push(daemon: &Arc<Daemon>, name: &str, call: &Call) -> Reply
                     format!("An image does not exist locally with the tag: {}", reference.familiar_name());
                 return Err(ApiError::not_found(text));
             }
-            let insecure = daemon.puller.insecure();
-            let pushed = daemon.images.push(reference, auth.clone(), insecure, Lines::sink(&reports)).await?;
+            let registries = daemon.puller.registries();
+            let pushed =
+                daemon.images.push(reference, auth.clone(), registries, Lines::sink(&reports)).await?;
             let tag = reference.tag().unwrap_or("latest");
             let aux =
                 serde_json::json!({ "Tag": tag, "Digest": pushed.digest.to_string(), "Size": pushed.size });
@@ -233,7 +234,7 @@ pub(super) async fn commit(daemon: Shared, call: Call, Json(config): Json<Contai
 pub(super) async fn distribution(daemon: Shared, Path(rest): Path<String>, call: Call) -> Reply {
     let Some(name) = rest.strip_suffix("/json") else { return Err(ApiError::not_found("page not found")) };
     let reference = parse(name)?.with_default_tag();
-    let remote = daemon.images.remote(&reference, auth(&call)?, daemon.puller.insecure()).await?;
+    let remote = daemon.images.remote(&reference, auth(&call)?, daemon.puller.registries()).await?;
     let platforms = remote.platforms.iter().map(|platform| DistributionPlatform {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),

@@ -5,6 +5,7 @@ use crate::daemon::{Daemon, Shared};
 use crate::host;
 use crate::http::{Reply, stream};
 use crate::routes::containers::STORAGE_DRIVER;
+use crate::settings::Reach;
 use gantry_api::system::{
     AddressPool, Commit, IndexInfo, InfoResponse, PluginsInfo, RegistryConfig, RuntimeInfo,
 };
@@ -53,13 +54,13 @@ pub(super) async fn info(daemon: Shared) -> Reply {
         os_type: "linux".to_owned(),
         architecture: host.machine.clone(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
-        registry_config: Some(registries(&settings.insecure_registries)),
+        registry_config: Some(registries(&settings.reach)),
         ncpu: i64::try_from(host.cpus).unwrap_or(i64::MAX),
         mem_total: i64::try_from(host.memory).unwrap_or(i64::MAX),
         docker_root_dir: settings.data_root.to_string_lossy().into_owned(),
-        http_proxy: proxy("HTTP_PROXY"),
-        https_proxy: proxy("HTTPS_PROXY"),
-        no_proxy: proxy("NO_PROXY"),
+        http_proxy: settings.reach.shown_proxy("HTTP_PROXY"),
+        https_proxy: settings.reach.shown_proxy("HTTPS_PROXY"),
+        no_proxy: settings.reach.shown_proxy("NO_PROXY"),
         name: daemon.name.clone(),
         labels: settings.labels.clone(),
         server_version: VERSION.to_owned(),
@@ -105,15 +106,6 @@ fn swap_limit() -> bool {
         .any(|path| std::path::Path::new(path).exists())
 }
 
-fn proxy(name: &str) -> String {
-    let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).unwrap_or_default();
-    // The password of a proxy is nobody's affair.
-    match (value.find("://"), value.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}xxxxx{}", &value[..scheme + 3], &value[at..]),
-        _ => value,
-    }
-}
-
 fn runtimes(daemon: &Daemon) -> BTreeMap<String, RuntimeInfo> {
     let own = daemon.engine.config();
     own.runtimes
@@ -122,12 +114,14 @@ fn runtimes(daemon: &Daemon) -> BTreeMap<String, RuntimeInfo> {
         .collect()
 }
 
-fn registries(insecure: &[String]) -> RegistryConfig {
+fn registries(reach: &Reach) -> RegistryConfig {
     let mut index_configs = BTreeMap::new();
-    let hub = IndexInfo { name: "docker.io".to_owned(), mirrors: Vec::new(), secure: true, official: true };
+    let mirrors: Vec<String> = reach.mirrors.iter().map(ToString::to_string).collect();
+    let hub =
+        IndexInfo { name: "docker.io".to_owned(), mirrors: mirrors.clone(), secure: true, official: true };
     index_configs.insert(hub.name.clone(), hub);
     let (networks, hosts): (Vec<&String>, Vec<&String>) =
-        insecure.iter().partition(|entry| entry.contains('/'));
+        reach.insecure.iter().partition(|entry| entry.contains('/'));
     for name in hosts {
         let index = IndexInfo { name: name.clone(), ..IndexInfo::default() };
         index_configs.insert(name.clone(), index);
@@ -136,6 +130,6 @@ fn registries(insecure: &[String]) -> RegistryConfig {
     RegistryConfig {
         insecure_registry_cidrs: loopback.into_iter().chain(networks.into_iter().cloned()).collect(),
         index_configs,
-        mirrors: None,
+        mirrors: Some(mirrors),
     }
 }
