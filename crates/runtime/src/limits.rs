@@ -15,7 +15,12 @@ pub fn for_new(resources: Option<&Resources>) -> Result<Limits> {
     let Some(resources) = resources else { return Ok(Limits::default()) };
     let mut limits = for_update(resources)?;
     if !resources.devices.is_empty() {
-        for rule in resources.devices.iter().chain(&defaults::runtime_device_rules()) {
+        let own = &resources.devices;
+        let denied = own.iter().rposition(|rule| !rule.allow).map_or(0, |last| last + 1);
+        // What the last rules of the configuration allow is not written twice: on v1 each rule is a file opened.
+        let added = defaults::runtime_device_rules();
+        let added = added.iter().filter(|rule| !own[denied..].contains(rule));
+        for rule in own.iter().chain(added) {
             limits.devices.push(device_rule(rule)?);
         }
     }
@@ -176,5 +181,16 @@ mod tests {
         assert!(!limits.devices[0].allow);
         assert!(limits.devices.iter().any(|rule| rule.allow && rule.major == Some(136)));
         assert!(for_new(Some(&Resources::default())).unwrap().devices.is_empty());
+    }
+
+    #[test]
+    fn rules_that_are_there_are_not_repeated_unless_they_were_taken_back() {
+        let ours = defaults::device_rules();
+        let written = |devices: Vec<oci::DeviceRule>| {
+            for_new(Some(&Resources { devices, ..Default::default() })).unwrap().devices.len()
+        };
+        assert_eq!(written(ours.clone()), ours.len());
+        let taken_back = [ours.as_slice(), &ours[..1]].concat();
+        assert_eq!(written(taken_back.clone()), taken_back.len() + defaults::runtime_device_rules().len());
     }
 }

@@ -395,6 +395,16 @@ fn cgroups_of_v2_show_the_containers_own_group() {
 }
 
 #[test]
+fn no_link_of_an_image_leads_a_cgroup_mount_into_proc() {
+    for kind in ["cgroup", "cgroup2"] {
+        let mut sandbox = Sandbox::script("true");
+        symlink("/proc/sys", sandbox.rootfs().join("cg")).unwrap();
+        sandbox.spec.mounts.push(mount(kind, "cgroup", "/cg", ""));
+        assert!(failure(&sandbox).contains("/cg cannot be mounted because it is inside /proc"), "{kind}");
+    }
+}
+
+#[test]
 fn a_user_namespace_sees_the_hosts_sysfs_where_it_may_not_mount_its_own() {
     let mut sandbox = Sandbox::script(
         "ls -d /sys/kernel; echo x > /sys/kernel/uevent_helper; mount | busybox grep -c ' /sys '",

@@ -6,9 +6,10 @@ use gantry_linux::{
     cgroup::{Folder, Version},
     mount::{Attributes, Depth, Detached, Parameter, Propagation, attr},
     namespace::{self, Namespaces},
+    root::{Links, Root},
 };
 
-use super::rootfs::Rootfs;
+use super::rootfs::{Place, Rootfs};
 use crate::{
     channel::{Channel, ToInit},
     error::{Act, Error, Result},
@@ -71,29 +72,36 @@ pub fn mount(
     let words = || "show the container's groups".to_owned();
     let v1: Vec<&Folder> = folders.iter().filter(|folder| folder.version == Version::V1).collect();
     if v1.is_empty() || mount.kind == "cgroup2" {
-        let Some(folder) = folders.iter().find(|folder| folder.version == Version::V2) else { return Ok(()) };
+        let Some(folder) = folders.iter().find(|folder| folder.version == Version::V2) else {
+            return match mount.kind.as_str() {
+                "cgroup2" => Err(Error::Config {
+                    field: "mounts".into(),
+                    problem: format!("{}: this host has no cgroups of version 2", mount.destination),
+                }),
+                // Without any cgroups there is nothing to show.
+                _ => Ok(()),
+            };
+        };
         let tree = view(folder, own_namespace)?;
-        tree.set(Depth::This, mount.options.own).act(words)?;
-        let place = rootfs.place(&mount.destination, true)?;
-        return tree.attach(place.as_fd()).act(words).map(drop);
+        set_options(&tree, mount)?;
+        return rootfs.attach_at(&mount.destination, tree, Place::Folder).map(drop);
     }
     let writable = mount.options.own.set & !attr::RDONLY;
     let tmpfs =
         Detached::new("tmpfs", Some("tmpfs"), &[Parameter::Value("mode", "755")], writable).act(words)?;
-    let place = rootfs.place(&mount.destination, true)?;
-    let tmpfs = tmpfs.attach(place.as_fd()).act(words)?;
+    let tmpfs = rootfs.attach_at(&mount.destination, tmpfs, Place::Folder)?;
+    // From here on everything happens beneath it, whatever becomes of the path to it.
+    let top = Root::from_fd(tmpfs.try_clone().act(words)?, "the container's groups");
     for folder in v1 {
         let name = folder.mount.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let destination = format!("{}/{name}", mount.destination.trim_end_matches('/'));
-        rootfs.root.mkdir(&destination, 0o755).act(words)?;
+        top.mkdir(&name, 0o755).act(words)?;
+        let place = top.open_path(&name, Links::Keep).act(words)?;
         let tree = view(folder, own_namespace)?;
-        tree.set(Depth::This, mount.options.own).act(words)?;
-        let place = rootfs.place(&destination, true)?;
+        set_options(&tree, mount)?;
         tree.attach(place.as_fd()).act(words)?;
         // Controllers that share one hierarchy are found by each of their names.
         for controller in folder.controllers.iter().filter(|c| folder.controllers.len() > 1 && **c != name) {
-            let link = format!("{}/{controller}", mount.destination.trim_end_matches('/'));
-            rootfs.root.symlink(&name, &link).act(words)?;
+            top.symlink(&name, controller).act(words)?;
         }
     }
     if mount.options.own.set & attr::RDONLY != 0 {
@@ -101,6 +109,12 @@ pub fn mount(
             .act(words)?;
     }
     Ok(())
+}
+
+fn set_options(tree: &Detached, mount: &PlannedMount) -> Result<()> {
+    let words = || "change its attributes".to_owned();
+    tree.set(Depth::This, mount.options.own).act(words)?;
+    tree.set(Depth::Recursive, mount.options.recursive).act(words)
 }
 
 /// A view of one hierarchy that begins at the container's group.

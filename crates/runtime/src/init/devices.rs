@@ -11,7 +11,7 @@ use gantry_linux::{
 };
 use rustix::fs::FileType;
 
-use super::rootfs::{Rootfs, error_in};
+use super::rootfs::{Place, Rootfs, error_in};
 use crate::{
     error::{Act, Error, Result},
     oci::{Device, defaults},
@@ -119,8 +119,7 @@ impl Rootfs {
                 ),
             });
         }
-        let place = self.place(&device.path, false)?;
-        tree.attach(place.as_fd()).act(|| "attach the host's".to_owned()).map(drop)
+        self.attach_at(&device.path, tree, Place::File).map(drop)
     }
 
     fn links(&self) -> Result<()> {

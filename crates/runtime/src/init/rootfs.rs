@@ -139,7 +139,7 @@ impl Rootfs {
         if mount.kind != "proc" && is_proc_itself(&mount.destination) {
             check_is_proc(&tree)?;
         }
-        self.attach_at(&mount.destination, tree, Place::Folder)
+        self.attach_at(&mount.destination, tree, Place::Folder).map(drop)
     }
 
     /// What a user namespace shows in place of a file system that it may not mount, because another namespace that the
@@ -173,7 +173,8 @@ impl Rootfs {
         if is_proc_itself(&mount.destination) {
             check_is_proc(&tree)?;
         }
-        self.attach_at(&mount.destination, tree, if folder { Place::Folder } else { Place::File })
+        let kind = if folder { Place::Folder } else { Place::File };
+        self.attach_at(&mount.destination, tree, kind).map(drop)
     }
 
     /// Changes what is mounted already.
@@ -197,10 +198,11 @@ impl Rootfs {
         Ok(())
     }
 
-    fn attach_at(&self, destination: &str, tree: Detached, kind: Place) -> Result<()> {
-        let place = self.place(destination, kind == Place::Folder)?;
+    /// Attaches a mount at a path inside the root; makes the place when it is not there.
+    pub fn attach_at(&self, destination: &str, tree: Detached, kind: Place) -> Result<OwnedFd> {
+        let place = self.place(destination, kind)?;
         self.check_reached(destination, &place)?;
-        tree.attach(place.as_fd()).act(|| "attach".to_owned()).map(drop)
+        tree.attach(place.as_fd()).act(|| "attach".to_owned())
     }
 
     /// Refuses a place in the container's /proc that was reached by a link of the image or by `..` (CVE-2019-16884):
@@ -219,7 +221,7 @@ impl Rootfs {
     }
 
     /// Opens the place of a mount; makes it when it is not there.
-    pub fn place(&self, destination: &str, folder: bool) -> Result<OwnedFd> {
+    fn place(&self, destination: &str, kind: Place) -> Result<OwnedFd> {
         // /proc and /sys decide about the safety of others: they are never reached by a link of the image.
         let (destination, links) = match system_folder(destination) {
             Some(folder) => (folder, Links::Keep),
@@ -242,7 +244,7 @@ impl Rootfs {
             Err(error) => return Err(error).act(|| format!("open {destination}")),
         }
         let words = || format!("create {destination}");
-        if folder {
+        if kind == Place::Folder {
             return self.root.mkdir_all(destination, 0o755).act(words);
         }
         if let Some(parent) = Path::new(destination).parent() {
@@ -321,8 +323,10 @@ fn is_denied(error: &MountError) -> bool {
 
 /// Whether a place that is missing is made as a folder.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub enum Place {
+    /// Yes.
     Folder,
+    /// No, as an empty file.
     File,
 }
 
