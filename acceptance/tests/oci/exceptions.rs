@@ -50,13 +50,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         runtime: Runtime::Gantry,
         certainty: Certainty::Always,
         reason: "gantry-runtime does not have it yet",
-        properties: &[
-            "linux/seccomp/notify",
-            "linux/intelRdt",
-            "features/seccomp",
-            "features/mountExtensions",
-            "command/spec/rootless",
-        ],
+        properties: &["linux/intelRdt"],
     },
     Exception {
         runtime: Runtime::Runc,

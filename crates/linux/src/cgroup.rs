@@ -25,7 +25,7 @@ pub use folder::{Folder, open_folder};
 use folder::{collect_processes, create_folder, remove_tree};
 pub use hierarchy::{Hierarchies, Hierarchy, Layout, Version};
 pub use limits::{Absence, BlockLimits, CpuLimits, InForce, Limits, MemoryLimits, Rate, Setting};
-pub use stats::{BlockStats, CpuStats, MemoryStats, PidsStats, Stats};
+pub use stats::{BlockStats, CpuStats, HugePageStats, MemoryStats, PidsStats, Stats};
 
 /// One group in all hierarchies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -356,6 +356,18 @@ impl Cgroup {
     /// How often the kernel killed something in it for want of memory.
     pub fn oom_kills(&self) -> u64 {
         stats::oom_kills(self)
+    }
+
+    /// A descriptor that becomes readable when the kernel kills something in it for want of memory.
+    pub fn oom_watch(&self) -> Result<OwnedFd, CgroupError> {
+        stats::oom_watch(self)
+    }
+
+    /// Where a controller acts.
+    fn folder_of(&self, controller: &str) -> Option<(&Path, Version)> {
+        let v1 = self.v1(controller).map(|folder| (folder.path.as_path(), Version::V1));
+        let has = |folder: &&Folder| folder.controllers.iter().any(|name| name == controller);
+        v1.or_else(|| self.unified().filter(has).map(|folder| (folder.path.as_path(), Version::V2)))
     }
 
     /// What it uses.

@@ -27,6 +27,8 @@ pub enum FromInit {
         /// Its pidfd.
         pidfd: OwnedFd,
     },
+    /// The filter is in force; with its listener, which an agent waits for.
+    Listener(OwnedFd),
     /// Everything is ready for the start; with the master of the terminal if there is one.
     Ready(Option<OwnedFd>),
     /// It could not go on.
@@ -97,6 +99,7 @@ impl Channel {
                 packet.extend(pid.to_ne_bytes());
                 send(self.fd.as_fd(), &packet, Some(pidfd.as_fd()))
             }
+            FromInit::Listener(listener) => send(self.fd.as_fd(), b"l", Some(listener.as_fd())),
             FromInit::Ready(terminal) => send(self.fd.as_fd(), b"r", terminal.as_ref().map(AsFd::as_fd)),
             FromInit::Failed { exit_code, message } => {
                 let mut packet = vec![b'f', u8::try_from(*exit_code).unwrap_or(125)];
@@ -120,6 +123,10 @@ impl Channel {
                 };
                 Some(FromInit::FirstProcess { pid, pidfd })
             }
+            Some((b'l', _)) => match fd {
+                Some(listener) => Some(FromInit::Listener(listener)),
+                None => return Err(io::Error::from(io::ErrorKind::InvalidData)),
+            },
             Some((b'r', _)) => Some(FromInit::Ready(fd)),
             Some((_, rest)) => Some(FromInit::Failed {
                 exit_code: rest.first().copied().map_or(125, i32::from),

@@ -11,12 +11,14 @@ use gantry_linux::{
 };
 
 use crate::{
+    agent,
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
     filter::{self, Filter},
     inherited::Inherited,
     init::{identity, priority::Priority},
-    oci::{Process, Status},
+    launch,
+    oci::{Process, State, Status},
     plan::{self, CapabilitySets, Keyring, Stdio},
     stage,
     state::Store,
@@ -33,6 +35,10 @@ pub struct Entered {
     pub terminal: Option<OwnedFd>,
     /// The container's cgroup.
     pub group: Cgroup,
+    /// The agent of its filter.
+    agent: Option<agent::Site>,
+    /// The container's state.
+    state: State,
 }
 
 /// What is to be run.
@@ -170,6 +176,7 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     let capabilities = CapabilitySets::from_oci(process.capabilities.as_ref().or(of_container));
     let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let filter = seccomp.map(filter::compile).transpose()?;
+    let agent = agent::Site::of(seccomp)?;
     let mut join = Namespaces::EMPTY;
     for kind in KINDS {
         let differs = namespace::inode(record.pid, kind).ok()
@@ -213,7 +220,10 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
         Ok(terminal)
     });
     match ready {
-        Ok(terminal) => Ok(Entered { child, channel, terminal, group }),
+        Ok(terminal) => {
+            let state = record.state(status);
+            Ok(Entered { child, channel, terminal, group, agent, state })
+        }
         Err(error) => {
             // It may have ended by itself; either way it is gone after the wait.
             let _ = process::signal(child.pidfd.as_fd(), libc::SIGKILL);
@@ -329,7 +339,7 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
     }
     identity::label(&job.process, job.proc.as_fd())?;
     identity::close_others(job.inherited.count(), channel.as_fd())?;
-    identity::become_user(&job.process, &job.capabilities, job.filter.as_ref())?;
+    identity::become_user(&job.process, &job.capabilities, job.filter.as_ref(), channel)?;
     Err(program.exec())
 }
 
@@ -355,8 +365,11 @@ impl Entered {
         let _ = process::wait(self.child.pid, process::Waiting::Block);
     }
 
-    /// Orders the start; [`crate::launch::outcome`] reads from the channel whether it worked.
+    /// Lets the program run, and waits until it does.
     pub fn start(&self) -> Result<()> {
-        self.channel.tell(ToInit::Start).act(|| format!("start process {}", self.child.pid))
+        let (pid, state) = (self.child.pid, self.state.clone());
+        let agent = self.agent.as_ref().map(|site| site.connect(pid, state)).transpose()?;
+        self.channel.tell(ToInit::Start).act(|| format!("start process {pid}"))?;
+        launch::outcome(&self.channel, agent.as_ref())
     }
 }

@@ -3,6 +3,7 @@
 use gantry_linux::seccomp::{Action, Architecture, Comparison, Condition, LoadFlags, Policy, Program, Rule};
 
 use crate::{
+    agent,
     error::{Error, Result},
     oci::{Seccomp, SeccompAction, SyscallArg, SyscallOperator, SyscallRule},
 };
@@ -19,22 +20,25 @@ pub struct Filter {
 /// Compiles a filter.
 pub fn compile(seccomp: &Seccomp) -> Result<Filter> {
     let policy = policy(seccomp)?;
-    let notifies = policy.rules.iter().any(|rule| rule.action == Action::Notify);
-    if notifies {
-        return Err(unsupported("linux.seccomp", "SCMP_ACT_NOTIFY is not supported"));
-    }
-    Ok(Filter { program: policy.compile()?, flags: load_flags(seccomp)? })
+    let listens = agent::Site::of(Some(seccomp))?.is_some();
+    let flags = load_flags(seccomp, listens)?;
+    let flags = if listens { flags.with_listener() } else { flags };
+    Ok(Filter { program: policy.compile()?, flags })
 }
 
 fn unsupported(field: &str, problem: &str) -> Error {
     Error::Config { field: field.into(), problem: problem.into() }
 }
 
-fn load_flags(seccomp: &Seccomp) -> Result<LoadFlags> {
+fn load_flags(seccomp: &Seccomp, listens: bool) -> Result<LoadFlags> {
     let mut flags = LoadFlags::default();
     // Without the flags field runc keeps speculation on, as kernels since 5.16 do anyway.
     let default = ["SECCOMP_FILTER_FLAG_SPEC_ALLOW".to_owned()];
     for name in seccomp.flags.as_deref().unwrap_or(&default) {
+        // It is about waiting for a listener; without one the kernel refuses it.
+        if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" && !listens {
+            continue;
+        }
         flags = flags
             .with_name(name)
             .ok_or_else(|| unsupported("linux.seccomp.flags", &format!("unknown {name}")))?;

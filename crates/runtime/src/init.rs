@@ -273,7 +273,7 @@ fn start_program(plan: &Plan, ready: &Ready, starter: &Channel) -> Result<Never>
     }
     identity::label(process, plan.proc.as_fd())?;
     identity::close_others(plan.inherited.count(), starter.as_fd())?;
-    identity::become_user(process, &plan.capabilities, plan.filter.as_ref())?;
+    identity::become_user(process, &plan.capabilities, plan.filter.as_ref(), starter)?;
     Err(ready.program.exec())
 }
 

@@ -13,6 +13,7 @@ use gantry_linux::{
 };
 
 use crate::{
+    agent::{self, Agent},
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
     hooks, idmap,
@@ -38,6 +39,8 @@ pub struct Created {
     pub group: Cgroup,
     /// What was written to its state.
     pub record: Record,
+    /// The agent of its filter.
+    agent: Option<agent::Site>,
 }
 
 /// What is to be made.
@@ -245,7 +248,9 @@ impl Making<'_> {
         let mut moved = None;
         match self.steps(&child, &channel, &mut moved) {
             Ok(terminal) => {
-                Ok(Created { child, channel, terminal, group: self.group.clone(), record: self.record })
+                let seccomp = self.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+                let (agent, group) = (agent::Site::of(seccomp)?, self.group.clone());
+                Ok(Created { child, channel, terminal, group, record: self.record, agent })
             }
             Err(error) => {
                 // A first process that has failed by itself knows the cause better than whoever talked to it.
@@ -332,7 +337,12 @@ impl Making<'_> {
                 Some(FromInit::Failed { exit_code, message }) => {
                     return Err(Error::Child { message, exit_code });
                 }
-                Some(FromInit::AwaitIds | FromInit::AwaitOffsets | FromInit::FirstProcess { .. }) => {
+                Some(
+                    FromInit::AwaitIds
+                    | FromInit::AwaitOffsets
+                    | FromInit::FirstProcess { .. }
+                    | FromInit::Listener(_),
+                ) => {
                     return Err(Error::ChildGone {
                         during: "its creation",
                         how: "it spoke out of turn".into(),
@@ -373,25 +383,32 @@ fn kill_and_reap(child: &Child) {
     let _ = process::wait(child.pid, Waiting::Block);
 }
 
-/// The outcome of a start order.
-pub fn outcome(answer: std::io::Result<Option<FromInit>>) -> Result<()> {
-    match answer.act(|| "listen to the first process".to_owned())? {
-        None => Ok(()),
-        Some(FromInit::Failed { exit_code, message }) => Err(Error::Child { message, exit_code }),
-        Some(_) => Err(Error::ChildGone { during: "its start", how: "an unexpected answer".into() }),
+/// The outcome of a start order; takes the listener of the filter to its agent.
+pub fn outcome(channel: &Channel, agent: Option<&Agent>) -> Result<()> {
+    loop {
+        match (channel.next().act(|| "listen to the first process".to_owned())?, agent) {
+            (None, _) => return Ok(()),
+            (Some(FromInit::Listener(listener)), Some(agent)) => agent.give(&listener)?,
+            (Some(FromInit::Failed { exit_code, message }), _) => {
+                return Err(Error::Child { message, exit_code });
+            }
+            _ => return Err(Error::ChildGone { during: "its start", how: "an unexpected answer".into() }),
+        }
     }
 }
 
 impl Created {
-    /// Orders the start, without waiting for the outcome, which [`outcome`] reads from the channel.
+    /// Orders the start and waits until the program runs.
     pub fn order_start(&self) -> Result<()> {
-        self.channel.tell(ToInit::Start).act(|| format!("start container {}", self.record.id))
+        let connect = |site: &agent::Site| site.connect(self.child.pid, self.record.state(Status::Created));
+        let agent = self.agent.as_ref().map(connect).transpose()?;
+        self.channel.tell(ToInit::Start).act(|| format!("start container {}", self.record.id))?;
+        outcome(&self.channel, agent.as_ref())
     }
 
     /// Orders the start, waits until the program runs, and remembers it.
     pub fn start(&mut self, store: &Store, spec: &Spec) -> Result<()> {
         self.order_start()?;
-        outcome(self.channel.next())?;
         self.mark_started(store)?;
         run_poststart(spec, &self.record.state(Status::Running));
         Ok(())

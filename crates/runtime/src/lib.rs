@@ -17,6 +17,7 @@
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
 //! | [`commands`], [`foreground`], [`signals`] | the command line of runc |
 //! | [`pid1`] | the small first process for programs that do not reap |
+//! | [`agent`] | who decides the system calls that a filter asks about |
 //! | [`inherited`], [`notify`], [`log`] | descriptors beyond the standard ones; readiness passed on; the runtime's own words |
 //! | [`null`] | the null device as containers may have it |
 //! | [`protect`] | keeping the runtime's own file from being overwritten |
@@ -26,6 +27,7 @@
 //! openat2 beneath the root's descriptor and then used by descriptor only; whatever fails before the start leaves
 //! nothing behind.
 
+pub mod agent;
 pub mod channel;
 pub mod clock;
 pub mod commands;

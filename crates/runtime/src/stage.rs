@@ -115,7 +115,7 @@ fn attend(stage: &Child, channel: &Channel, maps: Option<&IdMaps>, offsets: &str
             }
             Some(FromInit::FirstProcess { pid, pidfd }) => return Ok(Child { pid, pidfd }),
             Some(FromInit::Failed { exit_code, message }) => return Err(Error::Child { message, exit_code }),
-            Some(FromInit::AwaitHooks | FromInit::Ready(_)) | None => {
+            Some(FromInit::AwaitHooks | FromInit::Ready(_) | FromInit::Listener(_)) | None => {
                 return Err(Error::ChildGone { during: "its namespaces", how: "without a word".into() });
             }
         }

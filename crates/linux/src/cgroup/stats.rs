@@ -1,8 +1,13 @@
 //! What a group uses: CPU, memory, processes, block devices, the same shape on v1 and v2.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+};
 
-use super::{Cgroup, Version};
+use super::{Cgroup, CgroupError, Version};
 
 /// One reading; a controller that the host lacks reads as zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +20,21 @@ pub struct Stats {
     pub pids: PidsStats,
     /// Block devices.
     pub block: Vec<BlockStats>,
+    /// Huge pages.
+    pub huge_pages: Vec<HugePageStats>,
+}
+
+/// Use of huge pages of one size, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HugePageStats {
+    /// `2MB`, `1GB`.
+    pub size: String,
+    /// In use.
+    pub usage: u64,
+    /// The most that was in use (v1).
+    pub max_usage: u64,
+    /// How often the limit was hit.
+    pub failures: u64,
 }
 
 /// CPU time in nanoseconds.
@@ -47,6 +67,10 @@ pub struct MemoryStats {
     pub limit: u64,
     /// How often the limit was hit.
     pub failures: u64,
+    /// Swap in use; on v1 memory and swap together.
+    pub swap_usage: u64,
+    /// Its limit; u64::MAX without one.
+    pub swap_limit: u64,
     /// memory.stat.
     pub detail: BTreeMap<String, u64>,
     /// Which hierarchy `detail` comes from.
@@ -84,6 +108,29 @@ pub(super) fn oom_kills(group: &Cgroup) -> u64 {
     flat(&text).get("oom_kill").copied().unwrap_or(0)
 }
 
+/// v1 announces them on an eventfd (Documentation/admin-guide/cgroup-v1/memory.rst, 10), v2 by a change of memory.events.
+pub(super) fn oom_watch(group: &Cgroup) -> Result<OwnedFd, CgroupError> {
+    let missing = CgroupError::NoController { setting: "memory kills".into(), controller: "memory".into() };
+    let (folder, version) = group.folder_of("memory").ok_or(missing)?;
+    let fail = |path: &Path, source: io::Error| CgroupError::Read { path: path.to_owned(), source };
+    if version == Version::V1 {
+        let control = folder.join("memory.oom_control");
+        let file = std::fs::File::open(&control).map_err(|source| fail(&control, source))?;
+        let flags = rustix::event::EventfdFlags::CLOEXEC;
+        let event = rustix::event::eventfd(0, flags).map_err(|error| fail(&control, error.into()))?;
+        let text = format!("{} {}", event.as_raw_fd(), file.as_raw_fd());
+        super::write(&folder.join("cgroup.event_control"), &text)?;
+        return Ok(event);
+    }
+    use rustix::fs::inotify;
+    let events = folder.join("memory.events");
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
+        .map_err(|error| fail(&events, error.into()))?;
+    inotify::add_watch(&watch, &events, inotify::WatchFlags::MODIFY)
+        .map_err(|error| fail(&events, error.into()))?;
+    Ok(watch)
+}
+
 pub(super) fn read_stats(group: &Cgroup) -> Stats {
     let v2 = group.folders().iter().all(|folder| folder.version == Version::V2);
     Stats {
@@ -94,6 +141,7 @@ pub(super) fn read_stats(group: &Cgroup) -> Stats {
             limit: number(group.file("pids", "pids.max", "pids.max")),
         },
         block: if v2 { block_v2(group) } else { block_v1(group) },
+        huge_pages: huge_pages(group),
     }
 }
 
@@ -151,6 +199,10 @@ fn memory_v1(group: &Cgroup) -> MemoryStats {
         max_usage: number(file("memory.max_usage_in_bytes")).unwrap_or(0),
         limit: if limit >= V1_UNLIMITED { u64::MAX } else { limit },
         failures: number(file("memory.failcnt")).unwrap_or(0),
+        swap_usage: number(file("memory.memsw.usage_in_bytes")).unwrap_or(0),
+        swap_limit: number(file("memory.memsw.limit_in_bytes"))
+            .filter(|limit| *limit < V1_UNLIMITED)
+            .unwrap_or(u64::MAX),
         detail: flat(&file("memory.stat").unwrap_or_default()),
         v2: false,
     }
@@ -164,9 +216,42 @@ fn memory_v2(group: &Cgroup) -> MemoryStats {
         max_usage: number(file("memory.peak")).unwrap_or(0),
         limit: number(file("memory.max")).unwrap_or(u64::MAX),
         failures: events.get("max").copied().unwrap_or(0),
+        swap_usage: number(file("memory.swap.current")).unwrap_or(0),
+        swap_limit: number(file("memory.swap.max")).unwrap_or(u64::MAX),
         detail: flat(&file("memory.stat").unwrap_or_default()),
         v2: true,
     }
+}
+
+/// Sizes are found by the names of the files: those of the pages that the kernel knows.
+fn huge_pages(group: &Cgroup) -> Vec<HugePageStats> {
+    let Some((folder, version)) = group.folder_of("hugetlb") else { return Vec::new() };
+    let suffix = if version == Version::V1 { ".usage_in_bytes" } else { ".current" };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |name: String| {
+        let size = name.strip_prefix("hugetlb.")?.strip_suffix(suffix)?;
+        (!size.contains('.')).then(|| size.to_owned())
+    };
+    let mut sizes: Vec<String> =
+        entries.filter_map(|entry| size(entry.file_name().into_string().ok()?)).collect();
+    sizes.sort();
+    let read = |size: &str, file: &str| {
+        number(std::fs::read_to_string(folder.join(format!("hugetlb.{size}.{file}"))).ok()).unwrap_or(0)
+    };
+    let stats = |size: String| match version {
+        Version::V1 => HugePageStats {
+            usage: read(&size, "usage_in_bytes"),
+            max_usage: read(&size, "max_usage_in_bytes"),
+            failures: read(&size, "failcnt"),
+            size,
+        },
+        Version::V2 => {
+            let events = std::fs::read_to_string(folder.join(format!("hugetlb.{size}.events")));
+            let failures = flat(&events.unwrap_or_default()).get("max").copied().unwrap_or(0);
+            HugePageStats { usage: read(&size, "current"), max_usage: 0, failures, size }
+        }
+    };
+    sizes.into_iter().map(stats).collect()
 }
 
 fn device(text: &str) -> Option<(u64, u64)> {

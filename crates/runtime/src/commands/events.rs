@@ -1,57 +1,134 @@
 //! `events`: what a container uses, as runc prints it: once with `--stats`, else again and again.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
 
-use gantry_linux::cgroup::{BlockStats, Stats};
+use gantry_linux::cgroup::{BlockStats, Cgroup, Stats};
 use lexopt::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value as Json, json};
 
-use super::{Global, next, number, print, required, text};
-use crate::error::{Act, Error, Result};
+use super::{Global, next, print, required, text};
+use crate::{
+    error::{Act, Error, Result},
+    state::Record,
+};
 
 /// Runs the command.
 pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
-    let (mut once, mut id, mut interval) = (false, None, 5_u64);
+    let (mut once, mut id, mut interval) = (false, None, Duration::from_secs(5));
     while let Some(argument) = next(&mut parser)? {
         match argument {
             Long("stats") => once = true,
             Long("interval") => {
                 let value = text(&mut parser)?;
-                let seconds = value.trim_end_matches('s');
-                interval = seconds
-                    .parse()
-                    .map_err(|_| Error::Usage(format!("{value:?} is not a number of seconds")))?;
+                interval = parse_duration(&value)
+                    .ok_or_else(|| Error::Usage(format!("{value:?} is no duration such as 5s or 1m30s")))?;
             }
             Value(value) if id.is_none() => id = Some(value.to_string_lossy().into_owned()),
-            Long("rate") => drop(number::<u64>(&mut parser)?),
             other => return Err(Error::Usage(other.unexpected().to_string())),
         }
     }
+    if interval.is_zero() {
+        return Err(Error::Usage("--interval must be greater than 0".into()));
+    }
     let record = global.store.load(&required(id, "ID")?)?;
     let group = record.group()?;
-    let pidfd = gantry_linux::process::pidfd(record.pid).act(|| format!("watch container {}", record.id))?;
-    let mut kills = group.oom_kills();
+    let pidfd = gantry_linux::process::pidfd(record.pid);
+    // The pidfd was opened before: it is the right process or none.
+    let (Ok(pidfd), true) = (pidfd, record.is_alive()) else {
+        return Err(Error::NotRunning(record.id));
+    };
+    if once {
+        return tell_stats(&record, &group).map(|()| 0);
+    }
+    watch(&record, &group, pidfd.as_fd(), interval)
+}
+
+fn tell_stats(record: &Record, group: &Cgroup) -> Result<()> {
+    let event = json!({ "type": "stats", "id": record.id, "data": data(&group.stats()) });
+    print(&format!("{event}\n"))
+}
+
+/// Tells the use once in each interval, and memory kills when they happen, until the container ends.
+fn watch(record: &Record, group: &Cgroup, pidfd: BorrowedFd<'_>, interval: Duration) -> Result<i32> {
+    // Without one (no memory controller) there is nothing to be told.
+    let kills = group.oom_watch().ok();
+    let mut count = group.oom_kills();
+    let mut due = Instant::now() + interval;
     loop {
-        if !record.is_alive() {
+        let left = due.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        if let Some(kills) = &kills {
+            fds.push(PollFd::new(kills, PollFlags::IN));
+        }
+        match poll(&mut fds, Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.act(|| format!("watch container {}", record.id))?,
+        };
+        let (ended, told) =
+            (!fds[0].revents().is_empty(), fds.get(1).is_some_and(|fd| !fd.revents().is_empty()));
+        drop(fds);
+        if let Some(kills) = kills.as_ref().filter(|_| told) {
+            // What is in it does not matter: the count is read below.
+            let _ = rustix::io::read(kills, &mut [0_u8; 4096][..]);
+        }
+        if told || ended {
+            let now = if ended { group.oom_kills() } else { counted(group, count) };
+            if now > count {
+                count = now;
+                print(&format!("{}\n", json!({ "type": "oom", "id": record.id })))?;
+            }
+        }
+        if ended {
             return Ok(0);
         }
-        let event = json!({ "type": "stats", "id": record.id, "data": data(&group.stats()) });
-        print(&format!("{event}\n"))?;
-        if once {
-            return Ok(0);
-        }
-        let deadline = Instant::now() + Duration::from_secs(interval.max(1));
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        // The end of the container ends the wait.
-        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).act(|| "wait".to_owned())?;
-        let now = group.oom_kills();
-        if now > kills {
-            kills = now;
-            print(&format!("{}\n", json!({ "type": "oom", "id": record.id })))?;
+        if Instant::now() >= due {
+            due = Instant::now() + interval;
+            tell_stats(record, group)?;
         }
     }
+}
+
+/// The count of kills once it is more than before: v1 announces a kill a moment before it is counted.
+fn counted(group: &Cgroup, before: u64) -> u64 {
+    for _ in 0..50 {
+        let now = group.oom_kills();
+        if now > before {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    before
+}
+
+/// A duration as Go writes it, `1m30s` or `500ms`; a plain number is seconds.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let number: f64 = rest[..digits].parse().ok()?;
+        let seconds = match &rest[digits..unit] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "" if total.is_zero() => 1.0,
+            "ms" => 1e-3,
+            "us" => 1e-6,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+        rest = &rest[unit..];
+    }
+    (!text.is_empty()).then_some(total)
 }
 
 fn data(stats: &Stats) -> Json {
@@ -88,6 +165,13 @@ fn data(stats: &Stats) -> Json {
                 "max": stats.memory.max_usage,
                 "failcnt": stats.memory.failures,
             },
+            "swap": {
+                "limit": stats.memory.swap_limit,
+                "usage": stats.memory.swap_usage,
+                "max": 0,
+                "failcnt": 0,
+            },
+            "cache": stats.memory.detail.get("cache").or(stats.memory.detail.get("file")).unwrap_or(&0),
             "raw": stats.memory.detail,
         },
         "pids": { "current": stats.pids.current, "limit": stats.pids.limit.unwrap_or(0) },
@@ -95,5 +179,29 @@ fn data(stats: &Stats) -> Json {
             "ioServiceBytesRecursive": entries(|device| (device.read_bytes, device.write_bytes)),
             "ioServicedRecursive": entries(|device| (device.reads, device.writes)),
         },
+        "hugetlb": stats
+            .huge_pages
+            .iter()
+            .map(|page| {
+                (page.size.clone(), json!({ "usage": page.usage, "max": page.max_usage, "failcnt": page.failures }))
+            })
+            .collect::<serde_json::Map<String, Json>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, milliseconds) in
+            [("5s", 5000), ("1m30s", 90_000), ("500ms", 500), ("1.5s", 1500), ("7", 7000), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for bad in ["", "s", "5x", "-5s", "1s5", "1e9h"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
 }

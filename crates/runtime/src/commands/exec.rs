@@ -10,7 +10,7 @@ use crate::{
     exec::{self, Entered, Request, SubGroups, WhenPaused},
     foreground,
     inherited::Inherited,
-    launch, null,
+    null,
     oci::Process,
     plan::Stdio,
 };
@@ -174,6 +174,5 @@ fn start(options: &Options, entered: &Entered, master: Option<OwnedFd>) -> Resul
         create::write_pid(file, entered.child.pid)?;
     }
     entered.start()?;
-    launch::outcome(entered.channel.next())?;
     Ok(left)
 }

@@ -8,8 +8,8 @@ use super::{next, path};
 use crate::{
     error::{Act, Error, Result},
     oci::{
-        Linux, Namespace, NamespaceKind, OCI_VERSION, Process, Resources, Rlimit, Root, Spec, defaults,
-        docker_seccomp,
+        IdMapping, Linux, Namespace, NamespaceKind, OCI_VERSION, Process, Resources, Rlimit, Root, Spec,
+        defaults, docker_seccomp,
     },
 };
 
@@ -44,12 +44,42 @@ pub fn ordinary(args: &[&str]) -> Spec {
     }
 }
 
+/// Who will run the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    Root,
+    Caller,
+}
+
+/// Leaves out what an ordinary user may not ask for: he is root in a user namespace, on the host's network, without
+/// cgroups of his own.
+fn without_root(spec: &mut Spec, uid: u32, gid: u32) {
+    let linux = spec.linux.get_or_insert_default();
+    linux.namespaces.retain(|namespace| namespace.kind != NamespaceKind::Network);
+    linux.namespaces.push(Namespace { kind: NamespaceKind::User, path: None });
+    linux.uid_mappings = vec![IdMapping { container_id: 0, host_id: uid, size: 1 }];
+    linux.gid_mappings = vec![IdMapping { container_id: 0, host_id: gid, size: 1 }];
+    linux.resources = None;
+    for mount in &mut spec.mounts {
+        // Ids that are not mapped cannot own anything.
+        mount.options.retain(|option| !option.starts_with("gid=") && !option.starts_with("uid="));
+        if mount.destination == "/sys" {
+            // A new sysfs belongs to a network namespace of the container's own.
+            mount.kind = Some("none".to_owned());
+            mount.source = Some("/sys".to_owned());
+            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();
+        }
+    }
+    spec.mounts.retain(|mount| mount.kind.as_deref() != Some("cgroup"));
+}
+
 /// Runs the command.
 pub fn run(mut parser: lexopt::Parser) -> Result<i32> {
-    let mut bundle = PathBuf::from(".");
+    let (mut bundle, mut rights) = (PathBuf::from("."), Rights::Root);
     while let Some(argument) = next(&mut parser)? {
         match argument {
             Short('b') | Long("bundle") => bundle = path(&mut parser)?,
+            Long("rootless") => rights = Rights::Caller,
             other => return Err(Error::Usage(other.unexpected().to_string())),
         }
     }
@@ -57,6 +87,10 @@ pub fn run(mut parser: lexopt::Parser) -> Result<i32> {
     let mut spec = ordinary(&["sh"]);
     if let Some(process) = spec.process.as_mut() {
         process.terminal = true;
+        process.env.push("TERM=xterm".to_owned());
+    }
+    if rights == Rights::Caller {
+        without_root(&mut spec, rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     }
     let text =
         serde_json::to_string_pretty(&spec).map_err(|source| Error::State { path: file.clone(), source })?;
@@ -67,4 +101,23 @@ pub fn run(mut parser: lexopt::Parser) -> Result<i32> {
         .act(|| format!("create {}", file.display()))?;
     std::io::Write::write_all(&mut out, text.as_bytes()).act(|| format!("write {}", file.display()))?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_without_root_asks_for_nothing_that_only_root_may_have() {
+        let mut spec = ordinary(&["sh"]);
+        without_root(&mut spec, 1000, 100);
+        let linux = spec.linux.unwrap();
+        assert_eq!((linux.uid_mappings[0].host_id, linux.gid_mappings[0].host_id), (1000, 100));
+        assert!(linux.resources.is_none());
+        assert!(!linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Network));
+        assert!(!spec.mounts.iter().any(|mount| mount.kind.as_deref() == Some("sysfs")));
+        assert!(
+            !spec.mounts.iter().flat_map(|mount| &mount.options).any(|option| option.starts_with("gid="))
+        );
+    }
 }

@@ -6,6 +6,7 @@ use gantry_linux::process;
 
 use super::{Global, operand};
 use crate::{
+    agent,
     channel::ToInit,
     error::{Act, Error, Result},
     launch,
@@ -29,15 +30,19 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     }
     let folder = global.store.folder(&id);
     let channel = start_socket::connect(&folder).act(|| format!("reach the first process of {id}"))?;
+    let spec = global.store.config(&record);
     let notify = Notify::listen(&folder)?;
     let pidfd = process::pidfd(record.pid);
+    let seccomp = spec.as_ref().ok().and_then(|spec| spec.linux.as_ref()?.seccomp.as_ref());
+    let agent =
+        agent::Site::of(seccomp)?.map(|site| site.connect(record.pid, record.state(status))).transpose()?;
     channel.tell(ToInit::Start).act(|| format!("start container {id}"))?;
-    launch::outcome(channel.next())?;
+    launch::outcome(&channel, agent.as_ref())?;
     record.started = true;
     global.store.save(&record)?;
     // It has served its purpose; delete removes it too.
     let _ = fs::remove_file(folder.join(START_SOCKET));
-    if let Ok(spec) = global.store.config(&record) {
+    if let Ok(spec) = spec {
         launch::run_poststart(&spec, &record.state(Status::Running));
     }
     if let (Some(notify), Ok(pidfd)) = (notify, pidfd) {

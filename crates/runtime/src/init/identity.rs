@@ -20,6 +20,7 @@ use rustix::{
 };
 
 use crate::{
+    channel::{Channel, FromInit},
     error::{Act, Error, Result},
     filter::Filter,
     inherited::Inherited,
@@ -157,8 +158,14 @@ fn own_stdio(user: &User) {
     }
 }
 
-/// Becomes the user with these capabilities under this filter. After it only the exec follows.
-pub fn become_user(process: &Process, sets: &CapabilitySets, filter: Option<&Filter>) -> Result<()> {
+/// Becomes the user with these capabilities under this filter. After it only the exec follows. The channel leads to
+/// whoever takes the listener of the filter to its agent.
+pub fn become_user(
+    process: &Process,
+    sets: &CapabilitySets,
+    filter: Option<&Filter>,
+    channel: &Channel,
+) -> Result<()> {
     own_stdio(&process.user);
     capability::limit_bounding(sets.bounding).act(|| "limit the bounding set of capabilities".to_owned())?;
     capability::keep_through_setuid(true).act(|| "keep capabilities".to_owned())?;
@@ -173,7 +180,7 @@ pub fn become_user(process: &Process, sets: &CapabilitySets, filter: Option<&Fil
         let admin: CapSet = [Capability::SYS_ADMIN].into_iter().collect();
         let (effective, permitted) = (sets.effective.union(admin), sets.permitted.union(admin));
         capability::set(effective, permitted, sets.inheritable).act(|| "set capabilities".to_owned())?;
-        filter.program.load(filter.flags).act(|| "load the seccomp filter".to_owned())?;
+        load(filter, channel)?;
     }
     capability::set(sets.effective, sets.permitted, sets.inheritable)
         .act(|| format!("set capabilities {:?}", sets.permitted))?;
@@ -184,10 +191,21 @@ pub fn become_user(process: &Process, sets: &CapabilitySets, filter: Option<&Fil
     if process.no_new_privileges {
         thread::set_no_new_privs(true).act(|| "set no_new_privs".to_owned())?;
         if let Some(filter) = filter {
-            filter.program.load(filter.flags).act(|| "load the seccomp filter".to_owned())?;
+            load(filter, channel)?;
         }
     }
     Ok(())
+}
+
+fn load(filter: &Filter, channel: &Channel) -> Result<()> {
+    let listener = filter.program.load(filter.flags).act(|| "load the seccomp filter".to_owned())?;
+    match listener {
+        // Nobody answers: a call that the agent decides waits for it anyway.
+        Some(listener) => {
+            channel.report(&FromInit::Listener(listener)).act(|| "hand the seccomp listener over".to_owned())
+        }
+        None => Ok(()),
+    }
 }
 
 fn change_ids(user: &User) -> Result<()> {

@@ -216,7 +216,6 @@ impl Subject {
         match self {
             Subject::Container { store, created, hooks } => {
                 created.order_start()?;
-                launch::outcome(created.channel.next())?;
                 created.mark_started(store)?;
                 if let Some(hooks) = hooks.take() {
                     let state = created.record.state(Status::Running);
@@ -226,10 +225,7 @@ impl Subject {
                 }
                 Ok(())
             }
-            Subject::Exec(entered) => {
-                entered.start()?;
-                launch::outcome(entered.channel.next())
-            }
+            Subject::Exec(entered) => entered.start(),
             Subject::ExternalContainer { runtime, id, .. } => runtime.start(id),
             Subject::ExternalExec { runtime, container, process, stdio, pid } => {
                 let stdio = stdio.take().unwrap_or(Stdio::Inherit);
