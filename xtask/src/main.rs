@@ -1,6 +1,7 @@
-//! `cargo xtask`: the commands of this workspace: check, build, test, demo, bench.
+//! `cargo xtask`: the commands of this workspace: check, build, test, demo, bench, fuzz.
 
 mod build;
+mod fuzz;
 mod packages;
 mod rules;
 
@@ -14,7 +15,8 @@ const USAGE: &str = "cargo xtask COMMAND
   test             every test as root: unit, crate, acceptance; --unit: those that need no root;
                    --acceptance [NAME…]: only the whole-system suites (or those whose name contains NAME)
   demo             three nodes on this machine, a service on them, one node killed; --keep leaves it running
-  bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory";
+  bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory
+  fuzz [TARGET…]   random input for what reads foreign bytes, --seconds N for each target (60)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         "test" => test(rest),
         "demo" => demo(rest),
         "bench" => bench(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
