@@ -15,12 +15,13 @@ use crate::{
     channel::{Channel, ToInit},
     error::{Act, Error, Result},
     plan::IdMaps,
+    privilege::Privilege,
 };
 
 /// Writes the maps of the new user namespace of a process.
 pub fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     let words = || "write the id mappings".to_owned();
-    if rustix::process::geteuid().is_root() {
+    if Privilege::own() != Privilege::User {
         return namespace::write_id_maps(pid, &maps.uids, &maps.gids).act(words);
     }
     // The kernel lets everybody map exactly himself (user_namespaces(7)).

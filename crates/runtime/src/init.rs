@@ -39,6 +39,7 @@ use crate::{
     hooks,
     oci::{self, Hooks, Spec, Status},
     plan::{Gate, Joined, Keyring, Plan, Stdio},
+    privilege::Privilege,
 };
 use rootfs::Rootfs;
 
@@ -78,7 +79,7 @@ struct Ready {
 fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready)> {
     process::reset_signals().act(|| "reset signals".to_owned())?;
     let mapped_from_outside = plan.namespaces.new.contains(Namespaces::USER);
-    if !mapped_from_outside || rustix::process::geteuid().is_root() {
+    if !mapped_from_outside || Privilege::own() != Privilege::User {
         process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
     }
     rustix::process::setsid().act(|| "create a session".to_owned())?;

@@ -121,7 +121,7 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
     let shown = rootless::shown(&group, &hierarchies).map_err(cgroup_error)?;
     let decided = Plan::new(id, bundle, spec.clone(), shown, choices)
         .and_then(|plan| Inside::of(&plan).map(|inside| (plan, inside)));
-    let (plan, inside) = match decided {
+    let (mut plan, inside) = match decided {
         Err(error) => {
             // That of an ordinary user is there already.
             let _ = group.remove();
@@ -129,6 +129,7 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         }
         Ok(decided) => decided,
     };
+    plan.joins_group = !group.folders().is_empty();
     if owner == Owner::Caller {
         store.keep_config(id, &spec)?;
     }

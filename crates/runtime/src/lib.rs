@@ -12,7 +12,7 @@
 //! | [`launch`], [`init`], [`channel`], [`hooks`] | making a container: the runtime's side, the first process, what they say |
 //! | [`stage`], [`idmap`] | namespaces that the first process cannot be cloned into; id maps of user namespaces |
 //! | [`network_devices`] | network devices that move into a container |
-//! | [`rootless`] | the cgroup of an ordinary user's container |
+//! | [`privilege`], [`rootless`] | what the caller may do; the cgroup of an ordinary user's container |
 //! | [`exec`], [`program`] | a further process in a container; finding the program |
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
 //! | [`commands`], [`foreground`], [`signals`] | the command line of runc |
@@ -50,6 +50,7 @@ pub mod null;
 pub mod oci;
 pub mod pid1;
 pub mod plan;
+pub mod privilege;
 pub mod program;
 pub mod protect;
 pub mod rootless;

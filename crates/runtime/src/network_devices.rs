@@ -15,6 +15,7 @@ use gantry_linux::{
 use crate::{
     error::{Act, Error, Result},
     oci::{Linux, NetDevice},
+    privilege::Privilege,
 };
 
 /// One device that is to move.
@@ -29,7 +30,7 @@ pub struct Wanted {
 /// Decides, and refuses names that no device can have.
 pub fn plan(linux: &Linux) -> Result<Vec<Wanted>> {
     let refuse = |problem: String| Error::Config { field: "linux.netDevices".into(), problem };
-    if !linux.net_devices.is_empty() && !rustix::process::geteuid().is_root() {
+    if !linux.net_devices.is_empty() && Privilege::own() == Privilege::User {
         return Err(refuse("an ordinary user cannot move network devices".into()));
     }
     let wanted = |(name, device): (&String, &NetDevice)| {

@@ -15,7 +15,10 @@ use gantry_linux::{
 };
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
-use crate::error::{Act, Error, Result};
+use crate::{
+    error::{Act, Error, Result},
+    privilege::Privilege,
+};
 
 fn is_null(stat: &Stat) -> bool {
     // The numbers are those of Documentation/admin-guide/devices.txt.
@@ -53,7 +56,7 @@ pub fn open(access: OFlags) -> Result<OwnedFd> {
 
 /// Replaces standard descriptors of this process that are the null device, before a container inherits them.
 pub fn shield_stdio() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
+    if Privilege::own() == Privilege::User {
         // An ordinary user's container has no right over it that could be misused.
         return Ok(());
     }

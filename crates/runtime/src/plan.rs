@@ -131,8 +131,10 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// Capabilities.
     pub capabilities: CapabilitySets,
-    /// The container's cgroup.
+    /// The container's cgroup, as it is shown.
     pub group: Cgroup,
+    /// Whether the container is moved to it; else it is there already, with its runtime.
+    pub joins_group: bool,
     /// Standard descriptors.
     pub stdio: Stdio,
     /// Start order.
@@ -207,6 +209,7 @@ impl Plan {
             filter,
             capabilities,
             group,
+            joins_group: true,
             stdio: choices.stdio,
             gate: choices.gate,
             console_size: choices.console_size,

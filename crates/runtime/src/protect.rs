@@ -12,7 +12,10 @@ use gantry_linux::{
     process::{self, ExecStrings},
 };
 
-use crate::error::{Act, Result};
+use crate::{
+    error::{Act, Result},
+    privilege::Privilege,
+};
 
 /// Environment variable that marks the second run, so that a file system which stays writable ends in an error.
 pub(crate) const MARK: &str = "_GANTRY_RUNTIME_PROTECTED";
@@ -26,7 +29,7 @@ pub fn from_overwriting(args: &[OsString]) -> Result<()> {
         return Ok(());
     }
     let own = Path::new("/proc/self/exe");
-    let privileged = rustix::process::geteuid().is_root();
+    let privileged = Privilege::own() == Privilege::Root;
     if !privileged && executable::is_sealed(own).act(words)? {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The cgroup of an ordinary user's container: one that was delegated to the user, or none.
+//! The cgroup of a container that root of the host does not make: one that was delegated, or none.
 
 use std::io;
 
@@ -7,12 +7,13 @@ use gantry_linux::cgroup::{Cgroup, CgroupError, Hierarchies, Limits};
 use crate::{
     error::{Error, Result},
     limits,
+    privilege::Privilege,
 };
 
-/// The container's group when the caller may make it; none, to which nothing is written, for the container of an ordinary
-/// user to whom no group was delegated.
+/// The container's group when the caller may make it; none, to which nothing is written, for a caller to whom no group was
+/// delegated.
 pub fn usable(group: Cgroup) -> Result<Cgroup, CgroupError> {
-    if rustix::process::geteuid().is_root() {
+    if Privilege::own() == Privilege::Root {
         // It is made later, beside the first process.
         return Ok(group);
     }
@@ -42,12 +43,16 @@ fn is_denied(error: &io::Error) -> bool {
     )
 }
 
-/// Applies limits. Device rules without a group are left to the kernel, which lets an ordinary user make no devices.
+/// Applies limits. Device rules need root of the host; without it they are left to the kernel, which lets nobody else make
+/// devices.
 pub fn apply(group: &Cgroup, limits: &Limits, id: &str) -> Result<()> {
-    if !group.folders().is_empty() {
+    if Privilege::own() == Privilege::Root {
         return limits::apply(group, limits, id);
     }
     let rest = Limits { devices: Vec::new(), ..limits.clone() };
+    if !group.folders().is_empty() {
+        return limits::apply(group, &rest, id);
+    }
     if rest == Limits::default() {
         return Ok(());
     }

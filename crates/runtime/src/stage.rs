@@ -30,6 +30,7 @@ use crate::{
     error::{Act, Error, Result},
     idmap, init,
     plan::{IdMaps, Joined, Plan},
+    privilege::Privilege,
 };
 
 /// Makes the first process of a container by a stage.
@@ -134,8 +135,7 @@ fn run(mut plan: Plan, first: Channel, channel: &Channel) -> ! {
 
 /// Enters and prepares; returns what is left for the clone.
 fn prepare(plan: &mut Plan, channel: &Channel) -> Result<Namespaces> {
-    let privileged = rustix::process::geteuid().is_root();
-    if privileged {
+    if Privilege::own() != Privilege::User {
         // In a container's namespaces nothing of this process may be readable. An ordinary user's runtime could not write
         // its id maps any more, and needs no such care: the container has that user's rights.
         process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;

@@ -179,7 +179,6 @@ fn an_offset_that_the_kernel_refuses_is_told_and_leaves_nothing() {
 
 #[test]
 fn without_a_mount_namespace_only_the_root_changes() {
-    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut sandbox = Sandbox::script("echo /*; ls /dev; echo x > /dev/null");
     sandbox.linux().namespaces.retain(|namespace| namespace.kind != NamespaceKind::Mount);
     let error = text(&sandbox.run().stderr);
@@ -192,7 +191,8 @@ fn without_a_mount_namespace_only_the_root_changes() {
     sandbox.linux().readonly_paths.clear();
     let out = sandbox.stdout();
     assert!(out.starts_with("/bin /dev /etc /proc /root /sys /tmp\n") && out.contains("urandom"), "{out}");
-    assert_eq!(before, fs::read_to_string("/proc/self/mountinfo").unwrap());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(sandbox.bundle().to_str().unwrap()), "{mounts}");
 }
 
 #[test]
@@ -229,4 +229,43 @@ fn a_container_in_the_hosts_pid_namespace_is_killed_whole() {
     await_that("two processes", || fs::read_to_string(&group).is_ok_and(|text| text.lines().count() == 2));
     assert!(sandbox.output(&["delete", "--force", &sandbox.id]).status.success());
     assert!(leftovers(&sandbox).is_empty());
+}
+
+#[test]
+fn a_further_process_is_in_every_namespace_of_the_container() {
+    // Each kind is new or joined, so that the process must enter all eight.
+    let holder = Holder::new(&["--user", "--net"]);
+    holder.map_ids();
+    let mut sandbox = Sandbox::script("exec sleep 1000");
+    use_namespace(&mut sandbox, NamespaceKind::Network, Some(holder.namespace("net")));
+    use_namespace(&mut sandbox, NamespaceKind::User, Some(holder.namespace("user")));
+    use_namespace(&mut sandbox, NamespaceKind::Time, None);
+    sandbox.linux().time_offsets.insert("boottime".into(), TimeOffset { secs: 5, nanosecs: 0 });
+    give_rootfs(&sandbox);
+    assert!(sandbox.create().status.success(), "{}", text(&fs::read(sandbox.path("err")).unwrap()));
+    assert!(sandbox.output(&["start", &sandbox.id]).status.success());
+    let pid = sandbox.state()["pid"].to_string();
+    let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+    let script = kinds.map(|kind| format!("busybox readlink /proc/self/ns/{kind}; ")).concat();
+    let exec = sandbox.output(&["exec", &sandbox.id, "/bin/sh", "-c", &script]);
+    let wanted = kinds.map(|kind| identity(Path::new(&format!("/proc/{pid}/ns/{kind}"))) + "\n").concat();
+    assert_eq!(text(&exec.stdout), wanted, "{}", text(&exec.stderr));
+    for kind in kinds {
+        let own = identity(Path::new(&format!("/proc/self/ns/{kind}")));
+        assert!(!wanted.contains(&own), "{kind}");
+    }
+}
+
+#[test]
+fn a_monitor_stays_with_a_container_that_a_stage_has_made() {
+    let mut sandbox = Sandbox::script("cat /proc/uptime; exit 7");
+    use_namespace(&mut sandbox, NamespaceKind::Time, None);
+    sandbox.linux().time_offsets.insert("boottime".into(), TimeOffset { secs: 7_000_000, nanosecs: 0 });
+    let mut monitor = sandbox.monitor("monitor", &sandbox.monitor_config());
+    monitor.created();
+    monitor.started();
+    assert_eq!(monitor.exit_status().exit_code, 7);
+    let log: String = sandbox.log().into_iter().map(|(_, text)| text).collect();
+    let uptime: f64 = log.split(' ').next().unwrap().parse().unwrap();
+    assert!(uptime > 7_000_000.0, "{log}");
 }

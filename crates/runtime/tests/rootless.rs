@@ -254,3 +254,34 @@ fn the_runtime_of_an_ordinary_user_is_protected_too() {
         .and_then(|mut file| std::io::Write::write_all(&mut file, b"x"));
     assert!(written.is_err());
 }
+
+#[test]
+fn a_runtime_under_an_engine_that_is_root_of_a_user_namespace_only() {
+    // As rootless Podman calls it: root of a user namespace that the engine has made, and no word of it in the configuration.
+    let mut rootless = Rootless::new(
+        "id -u; echo x > /dev/null; touch /tmp/made; busybox hostname; ls /sys/fs/cgroup | busybox head -n 1; busybox tr -s ' ' < /proc/self/uid_map",
+    );
+    let linux = rootless.sandbox.linux();
+    linux.namespaces.retain(|namespace| namespace.kind != NamespaceKind::User);
+    linux.uid_mappings.clear();
+    linux.gid_mappings.clear();
+    linux.resources = Some(oci::Resources { devices: oci::defaults::device_rules(), ..Default::default() });
+    rootless.sandbox.save();
+    let root = rootless.sandbox.path("xdg/engine");
+    let mut command = Command::new("/usr/bin/setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"])
+        .args(["unshare", "--user", "--map-root-user", "--mount", "--propagation", "slave"])
+        .arg(rootless.sandbox.path("runtime"))
+        .arg("--root")
+        .arg(&root)
+        .args(["run", &rootless.sandbox.id])
+        .current_dir(rootless.sandbox.bundle())
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(out.starts_with("0\ngantry\n") && out.ends_with(" 0 65534 1\n"), "{out}");
+    assert_eq!(fs::metadata(rootless.sandbox.rootfs().join("tmp/made")).unwrap().uid(), USER);
+    assert!(!root.join(&rootless.sandbox.id).exists());
+}

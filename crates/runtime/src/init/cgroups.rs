@@ -22,8 +22,8 @@ pub struct Joining<'a> {
     group: gantry_linux::cgroup::Cgroup,
     id: String,
     new_namespace: bool,
-    /// In a user namespace this process may not write to the cgroups: the runtime has moved it.
-    moved_from_outside: bool,
+    /// This process writes to the groups itself: not in a user namespace, where it may not and the runtime has moved it.
+    joins: bool,
     joined: bool,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Joining<'a> {
             group: plan.group.clone(),
             id: plan.id.clone(),
             new_namespace: plan.namespaces.new_cgroup,
-            moved_from_outside: plan.namespaces.has_user(),
+            joins: plan.joins_group && !plan.namespaces.has_user(),
             joined: false,
         }
     }
@@ -47,7 +47,7 @@ impl<'a> Joining<'a> {
         }
         self.joined = true;
         self.channel.expect(ToInit::CgroupsReady).act(|| "wait for the cgroups".to_owned())?;
-        if !self.moved_from_outside {
+        if self.joins {
             // On v2 this process was cloned into its group.
             self.group.join_v1().map_err(|source| Error::Cgroup { id: self.id.clone(), source })?;
         }

@@ -16,6 +16,7 @@ use crate::{
     error::{Act, Error, Result},
     oci::{Device, defaults},
     plan::Plan,
+    privilege::Privilege,
 };
 
 /// A device as the kernel knows it.
@@ -66,7 +67,7 @@ impl Rootfs {
         for device in defaults::devices().iter().filter(|device| !given(&device.path)).chain(listed) {
             let node = Node::of(device)?;
             // A user namespace may not make devices; a fifo everybody may.
-            let bound = plan.namespaces.has_user() && node.kind != FileType::Fifo;
+            let bound = is_in_user_namespace(plan) && node.kind != FileType::Fifo;
             if bound { self.bind_device(device, &node) } else { self.make_device(device, &node) }
                 .map_err(|error| error_in(&format!("create device {}", device.path), error))?;
         }
@@ -168,6 +169,11 @@ impl Rootfs {
         };
         tree.attach(place.as_fd()).act(words).map(drop)
     }
+}
+
+/// Whether the container is in another user namespace than the host, its own or that of its runtime.
+pub fn is_in_user_namespace(plan: &Plan) -> bool {
+    plan.namespaces.has_user() || Privilege::own() != Privilege::Root
 }
 
 fn is_bound(plan: &Plan, destination: &str) -> bool {

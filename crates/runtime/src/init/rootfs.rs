@@ -13,7 +13,7 @@ use gantry_linux::{
 };
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::{cgroups, copy_up, host_view};
+use super::{cgroups, copy_up, devices::is_in_user_namespace, host_view};
 use crate::{
     error::{Act, Error, Result},
     mount_options::Kind,
@@ -123,7 +123,7 @@ impl Rootfs {
         // What is copied into it must be writable until then.
         let early = if options.copy_up { options.own.set & !attr::RDONLY } else { options.own.set };
         let tree = match Detached::new(&mount.kind, source, &parameters, early) {
-            Err(error) if plan.namespaces.has_user() && is_denied(&error) => {
+            Err(error) if is_in_user_namespace(plan) && is_denied(&error) => {
                 self.host_view(mount).ok_or(error).act(words)?
             }
             other => other.act(words)?,

@@ -11,6 +11,7 @@ use super::config;
 use crate::{
     error::{Act, Result},
     oci::{IdMapping, Linux, Namespace, NamespaceKind, Spec},
+    privilege::Privilege,
 };
 
 /// A namespace that is joined.
@@ -161,7 +162,7 @@ impl NamespacePlan {
         if !linux.net_devices.is_empty() && !self.separate.contains(Namespaces::NETWORK) {
             return Err(config("linux.netDevices", "network devices need a network namespace to move to"));
         }
-        if rustix::process::geteuid().is_root() || self.separate.contains(Namespaces::USER) {
+        if self.separate.contains(Namespaces::USER) || Privilege::own() != Privilege::User {
             return Ok(());
         }
         Err(config("linux.namespaces", "a container of an ordinary user needs a user namespace"))
