@@ -24,7 +24,9 @@ use lexopt::prelude::*;
 use crate::{
     error::{Act, Error, Result},
     log::{self, Format, Log},
-    monitor, pid1, protect,
+    monitor, pid1,
+    privilege::Privilege,
+    protect,
     state::{DEFAULT_ROOT, Store},
 };
 
@@ -141,13 +143,18 @@ fn dispatch(all: &[OsString], name: &mut String) -> Result<i32> {
     Err(Error::Usage(format!("no command\n{USAGE}")))
 }
 
-/// Where state is unless the command line says it; an ordinary user has a folder of his own (XDG Base Directory).
+/// Where state is unless the command line says it; an ordinary user has a folder of his own (XDG Base Directory), also
+/// under an engine that has made him root of a user namespace. Who is logged in as root of one, as in a container, is not.
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
-    match own {
-        Some(folder) if !rustix::process::geteuid().is_root() => PathBuf::from(folder).join("gantry-runtime"),
-        _ => PathBuf::from(DEFAULT_ROOT),
-    }
+    let Some(own) = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) else {
+        return PathBuf::from(DEFAULT_ROOT);
+    };
+    let ordinary = match Privilege::own() {
+        Privilege::Root => false,
+        Privilege::NamespaceRoot => std::env::var_os("USER").is_none_or(|user| user != "root"),
+        Privilege::User => true,
+    };
+    if ordinary { PathBuf::from(own).join("gantry-runtime") } else { PathBuf::from(DEFAULT_ROOT) }
 }
 
 /// What the kernel refuses is found out by trying; the option of runc is understood and changes nothing.

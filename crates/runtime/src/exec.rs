@@ -1,6 +1,6 @@
 //! A further process in a running container: it joins the container's namespaces and cgroups and becomes the program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gantry_linux::{
     cgroup::{Cgroup, Hierarchies},
@@ -20,6 +20,7 @@ use crate::{
     launch,
     oci::{Process, State, Status},
     plan::{self, CapabilitySets, Keyring, Stdio},
+    privilege::Privilege,
     stage,
     state::Store,
 };
@@ -239,17 +240,12 @@ fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
     let unified = group.open_unified();
     let mut back = None;
     if job.join.contains(Namespaces::PID) {
-        back = Some(namespace::open(std::path::Path::new("/proc/self/ns/pid")).act(words)?);
-        match namespace::join(&job.container, Namespaces::PID) {
-            // It belongs to a user namespace that is to be joined before.
-            Err(error)
-                if error.kind() == std::io::ErrorKind::PermissionDenied
-                    && job.join.contains(Namespaces::USER) =>
-            {
-                return launch_inside(job);
-            }
-            other => other.act(|| "join the pid namespace".to_owned())?,
+        if Privilege::own() != Privilege::Root {
+            // Who is not root of the host could not join it from here, or not return.
+            return launch_inside(job, unified.as_ref().map(AsFd::as_fd));
         }
+        back = Some(namespace::open(std::path::Path::new("/proc/self/ns/pid")).act(words)?);
+        namespace::join(&job.container, Namespaces::PID).act(|| "join the pid namespace".to_owned())?;
     }
     job.priority.set_initial_affinity()?;
     // From its first moment the container sees the new process: nothing of it may be readable there (CVE-2016-9962).
@@ -268,12 +264,16 @@ fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
     }
 }
 
-/// As [`launch`] for an ordinary user, whose right to the other namespaces begins in the container's user namespace.
-fn launch_inside(mut job: Job) -> Result<(Child, Channel)> {
+/// As [`launch`] by a stage: an ordinary user's right to the other namespaces begins in the container's user namespace.
+fn launch_inside(mut job: Job, cgroup: Option<BorrowedFd<'_>>) -> Result<(Child, Channel)> {
     let words = || "create a process in the container".to_owned();
     let (ours, theirs) = Channel::pair().act(words)?;
-    let child = stage::enter(|| {
+    job.priority.set_initial_affinity()?;
+    let child = stage::enter(cgroup, || {
         process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
+        // While the host's paths are in sight.
+        let group = std::mem::take(&mut job.group);
+        group.join_v1().map_err(|source| Error::Cgroup { id: "the container".to_owned(), source })?;
         namespace::join(&job.container, job.join).act(|| "join the container's namespaces".to_owned())?;
         job.join = Namespaces::EMPTY;
         Ok(())

@@ -58,10 +58,10 @@ pub fn launch(plan: Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<(Child, Chan
 
 /// Makes a process in namespaces that `prepare` enters. The caller gets its child; that child returns from here too, with
 /// none.
-pub fn enter(prepare: impl FnOnce() -> Result<()>) -> Result<Option<Child>> {
+pub fn enter(cgroup: Option<BorrowedFd<'_>>, prepare: impl FnOnce() -> Result<()>) -> Result<Option<Child>> {
     let words = || "create a process in other namespaces".to_owned();
     let (ours, theirs) = Channel::pair().act(words)?;
-    let stage = match process::clone(Namespaces::EMPTY, None).act(words)? {
+    let stage = match process::clone(Namespaces::EMPTY, cgroup).act(words)? {
         Cloned::Child => {
             drop(ours);
             let cloned = prepare().and_then(|()| process::clone_sibling(Namespaces::EMPTY).act(words));

@@ -267,21 +267,45 @@ fn a_runtime_under_an_engine_that_is_root_of_a_user_namespace_only() {
     linux.gid_mappings.clear();
     linux.resources = Some(oci::Resources { devices: oci::defaults::device_rules(), ..Default::default() });
     rootless.sandbox.save();
-    let root = rootless.sandbox.path("xdg/engine");
+    let script = "$RUNTIME run $ID; \
+         sed -i 's/id -u.*self.uid_map/sleep 1000/' config.json; \
+         $RUNTIME create $ID-2 > /dev/null 2>&1 < /dev/null && $RUNTIME start $ID-2 && \
+         $RUNTIME exec $ID-2 /bin/sh -c 'cat /proc/1/cmdline | busybox tr -d \"\\0\"; readlink() { busybox readlink $1; }; readlink /proc/self/ns/pid; readlink /proc/1/ns/pid'; \
+         $RUNTIME delete --force $ID-2";
     let mut command = Command::new("/usr/bin/setpriv");
     command
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"])
-        .args(["unshare", "--user", "--map-root-user", "--mount", "--propagation", "slave"])
-        .arg(rootless.sandbox.path("runtime"))
-        .arg("--root")
-        .arg(&root)
-        .args(["run", &rootless.sandbox.id])
+        .args([
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-euc",
+            script,
+        ])
+        .env("RUNTIME", rootless.sandbox.path("runtime"))
+        .env("ID", &rootless.sandbox.id)
+        .env("XDG_RUNTIME_DIR", rootless.sandbox.path("xdg"))
+        .env("USER", "nobody")
         .current_dir(rootless.sandbox.bundle())
         .stdin(Stdio::null());
     let output = command.output().unwrap();
     let out = text(&output.stdout);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(out.starts_with("0\ngantry\n") && out.ends_with(" 0 65534 1\n"), "{out}");
+    assert!(output.status.success(), "{out} {}", text(&output.stderr));
+    let (first, second) = out.split_once(" 0 65534 1\n").unwrap_or_else(|| panic!("{out}"));
+    assert!(first.starts_with("0\ngantry\n"), "{out}");
+    // The pid namespace is the container's, from which the runtime itself could not return.
+    let (command, namespaces) = second.split_once("pid:").unwrap_or_else(|| panic!("{out}"));
+    assert!(command.contains("sleep1000"), "{out}");
+    let namespaces: Vec<&str> = namespaces.lines().map(|line| line.trim_start_matches("pid:")).collect();
+    assert_eq!(namespaces[0], namespaces[1]);
     assert_eq!(fs::metadata(rootless.sandbox.rootfs().join("tmp/made")).unwrap().uid(), USER);
-    assert!(!root.join(&rootless.sandbox.id).exists());
+    assert_eq!(
+        fs::read_dir(rootless.sandbox.path("xdg/gantry-runtime")).unwrap().count(),
+        0,
+        "nothing is left"
+    );
 }

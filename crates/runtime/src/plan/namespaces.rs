@@ -179,10 +179,11 @@ impl NamespacePlan {
     }
 
     /// Whether the first process cannot be cloned by the runtime itself ([`crate::stage`]): what is joined belongs to
-    /// another user namespace than what is made, or a new time namespace gets offsets, which must happen before a process
+    /// another user namespace than what is made, the runtime could not return from a pid namespace, or a new time namespace gets offsets, which must happen before a process
     /// is in it (time_namespaces(7)).
     pub fn needs_stage(&self) -> bool {
-        !self.time_offsets.is_empty() || self.has_user() && !self.join.is_empty()
+        let cannot_return = || self.joined(Namespaces::PID).is_some() && Privilege::own() != Privilege::Root;
+        !self.time_offsets.is_empty() || self.has_user() && !self.join.is_empty() || cannot_return()
     }
 }
 
