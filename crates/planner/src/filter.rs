@@ -111,15 +111,19 @@ pub fn tasks(state: &State, filters: &Filters) -> Result<Vec<Arc<Task>>, Invalid
                 && (runtimes.iter().any(|wanted| wanted == runtime)
                     || (runtimes.is_empty() && runtime == "container"))
                 && any(filters, "_up-to-date", |wanted| {
-                    wanted == if is_up_to_date(state, task) { "true" } else { "false" }
+                    let service = state.service(&task.service_id);
+                    let current = service.is_none_or(|service| is_up_to_date(&service, task));
+                    wanted == if current { "true" } else { "false" }
                 })
                 && labelled(filters, "label", &task.labels)
         },
     ))
 }
 
-fn is_up_to_date(state: &State, task: &Task) -> bool {
-    state.service(&task.service_id).is_none_or(|service| service.spec_version == task.spec_version)
+/// Whether a task is what its service now asks for. An update that changes nothing of the template keeps the tasks, which then
+/// have an older version: clients that wait for an update by this filter would wait for ever without the comparison.
+pub fn is_up_to_date(service: &Service, task: &Task) -> bool {
+    service.spec_version == task.spec_version || service.spec.task_template == task.spec
 }
 
 fn desired_word(task: &Task) -> &'static str {

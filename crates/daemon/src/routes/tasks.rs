@@ -17,6 +17,7 @@ use gantry_cluster::{LogMessage, LogMessages, LogOptions, LogSource};
 use gantry_model::node::Node;
 use gantry_model::service::Service;
 use gantry_model::task::{Task, TaskState};
+use gantry_planner::filter::is_up_to_date;
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -64,9 +65,7 @@ async fn list(daemon: Shared, call: Call) -> Reply {
     let up_to_date = filters.flag("_up-to-date")?.unwrap_or(false);
     let services = if up_to_date { daemon.cluster.services().await? } else { Vec::new() };
     let current = |task: &Task| {
-        services
-            .iter()
-            .any(|service| service.id == task.service_id && service.spec_version == task.spec_version)
+        services.iter().any(|service| service.id == task.service_id && is_up_to_date(service, task))
     };
     let found = daemon.cluster.tasks().await?;
     let wanted = found.iter().filter(|task| {
