@@ -147,13 +147,42 @@ fn refuse(error: &clap::Error, args: &[OsString]) -> u8 {
             0
         }
         _ => {
-            let _ = error.print();
             let words = command_words(args);
+            let _ = std::io::stderr().write_all(usage_error(error, &words).as_bytes());
             let is_run =
                 matches!(words.as_slice(), ["run" | "create", ..] | ["container", "run" | "create", ..]);
             if is_run { 125 } else { 1 }
         }
     }
+}
+
+/// What is wrong, how the command is used, and where to read on: clap's own text shows the usage with the switches as they are
+/// parsed, and advises `--` for every unknown flag.
+fn usage_error(error: &clap::Error, words: &[&str]) -> String {
+    let rendered = error.render().to_string();
+    let kept = |paragraph: &&str| {
+        !paragraph.starts_with("Usage:")
+            && !paragraph.starts_with("For more information")
+            && !paragraph.contains("as a value, use '--")
+    };
+    let told: Vec<&str> = rendered.trim_end().split("\n\n").filter(kept).collect();
+    let mut command = App::command();
+    command.build();
+    let mut at = &mut command;
+    for word in words {
+        if at.find_subcommand(word).is_none() {
+            break;
+        }
+        at = match at.find_subcommand_mut(word) {
+            Some(found) => found,
+            None => return rendered,
+        };
+    }
+    let usage = at.render_usage().to_string();
+    let name = at.get_bin_name().unwrap_or("gantry");
+    let told = told.join("\n");
+    let told = told.trim_start_matches("error: ").trim_end();
+    format!("{name}: {told}\n\n{usage}\n\nRun '{name} --help' for more information\n")
 }
 
 /// The words of a command line that are neither global flags nor their values, up to the first flag of the command.

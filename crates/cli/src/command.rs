@@ -25,6 +25,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create and run a new container from an image
+    #[command(override_usage = "gantry run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
     Run(container::run::Arguments),
     /// Execute a command in a running container
     Exec(container::exec::Arguments),
@@ -85,6 +86,7 @@ pub enum Command {
     /// Copy files/folders between a container and the local filesystem
     Cp(container::cp::Arguments),
     /// Create a new container
+    #[command(override_usage = "gantry create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
     Create(container::create::Arguments),
     /// Inspect changes to files or directories on a container's filesystem
     Diff(container::diff::Arguments),

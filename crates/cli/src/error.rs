@@ -55,6 +55,17 @@ pub enum Error {
     /// What the user typed means nothing; the text says what and why.
     #[error("{0}")]
     Invalid(String),
+    /// The container publishes no such port.
+    #[error("no public port '{port}' published for {container}")]
+    NoPort {
+        /// Port with its protocol.
+        port: String,
+        /// Container as the user named it.
+        container: String,
+    },
+    /// Managers of this cluster start without a key.
+    #[error("no unlock key is set")]
+    NoUnlockKey,
     /// The format of `--format` is wrong.
     #[error(transparent)]
     Template(#[from] crate::template::Error),
@@ -165,6 +176,8 @@ impl Error {
             Error::Daemon { message, .. } if message.contains("port is already allocated") => {
                 Some("`gantry ps` shows which container publishes the port; choose another host port with -p".to_owned())
             }
+            Error::NoUnlockKey => Some("`gantry swarm update --autolock` makes one".to_owned()),
+            Error::NoPort { container, .. } => Some(format!("`gantry port {container}` lists its ports")),
             Error::Daemon { status: 503, message } if message.contains("not a swarm manager") => Some(
                 "start a cluster with `gantry swarm init`, join one with `gantry swarm join`, or ask a manager with -H".to_owned(),
             ),

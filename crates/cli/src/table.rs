@@ -5,6 +5,9 @@ use crate::template::Template;
 use serde_json::{Map, Value};
 use std::io::Write;
 
+/// The field by which a template's method knows the row of the heads.
+pub const HEADS: &str = "_heads";
+
 /// One column: its head and the field that it shows.
 pub type Column = (&'static str, &'static str);
 
@@ -84,8 +87,9 @@ impl List {
         let mut lines = Vec::new();
         if table.is_some() {
             let heads = self.columns.iter().chain(&self.extra);
-            let heads: Map<String, Value> =
+            let mut heads: Map<String, Value> =
                 heads.map(|(head, field)| ((*field).to_owned(), Value::String((*head).to_owned()))).collect();
+            heads.insert(HEADS.to_owned(), Value::Bool(true));
             lines.push(template.run(&Value::Object(heads))?);
         }
         for row in &self.rows {

@@ -93,6 +93,10 @@ mod tests {
             ),
             (r#"{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}"#, "8080"),
             (r#"{{index .Config.Labels "x.y"}}"#, "z"),
+            (
+                r#"{{slice "abcdef" 1 3}} {{slice .Config.Env 0}} {{printf "%.2s|%5.1f" "abc" 2}}"#,
+                "bc [A=1] ab|  2.0",
+            ),
             ("{{if .State.Paused}}p{{else if eq .State.Status \"running\"}}r{{else}}x{{end}}", "r"),
             ("{{with .Config}}{{join .Env \",\"}}{{end}}", "A=1"),
             (

@@ -110,6 +110,18 @@ pub fn stamp(moment: Timestamp) -> String {
     format!("{text} +0000 UTC")
 }
 
+/// The same with fractions of a second, without trailing zeros, as Go prints a time; what is no time stays as it is.
+pub fn precise_stamp(text: &str) -> String {
+    moment(text).map_or_else(
+        || text.to_owned(),
+        |moment| {
+            let fraction = format!(".{:09}", moment.subsec_nanosecond());
+            let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+            format!("{}{fraction} +0000 UTC", moment.strftime("%Y-%m-%d %H:%M:%S"))
+        },
+    )
+}
+
 /// Reads `--since` and `--until`: RFC 3339 with or without zone and time, unix seconds, or a Go duration back from now. The
 /// result is `seconds.nanoseconds`.
 pub fn parse_since(text: &str, now: Timestamp) -> Result<String> {

@@ -1,10 +1,11 @@
 //! `gantry secret …` and `gantry config …`: the two differ in name only.
 
 pub mod create;
+pub mod inspect;
 pub mod list;
 pub mod rm;
 
-use crate::command::inspect;
+use crate::command::inspect::Typed;
 use crate::context::Context;
 use crate::error::Result;
 use clap::Subcommand;
@@ -15,7 +16,7 @@ pub enum Secret {
     /// Create a secret from a file or STDIN as content
     Create(create::Arguments),
     /// Display detailed information on one or more secrets
-    Inspect(inspect::Typed),
+    Inspect(Typed),
     /// List secrets
     #[command(visible_alias = "list")]
     Ls(list::Arguments),
@@ -30,7 +31,7 @@ pub enum Config {
     /// Create a config from a file or STDIN
     Create(create::Arguments),
     /// Display detailed information on one or more configs
-    Inspect(inspect::Typed),
+    Inspect(Typed),
     /// List configs
     #[command(visible_alias = "list")]
     Ls(list::Arguments),
@@ -63,7 +64,7 @@ impl Secret {
     pub async fn run(self, context: &Context) -> Result<()> {
         match self {
             Secret::Create(arguments) => create::run(arguments, Data::Secret, context).await,
-            Secret::Inspect(arguments) => inspect::typed(arguments, inspect::Kind::Secret, context).await,
+            Secret::Inspect(arguments) => inspect::run(arguments, Data::Secret, context).await,
             Secret::Ls(arguments) => list::run(arguments, Data::Secret, context).await,
             Secret::Rm(arguments) => rm::run(arguments, Data::Secret, context).await,
         }
@@ -75,7 +76,7 @@ impl Config {
     pub async fn run(self, context: &Context) -> Result<()> {
         match self {
             Config::Create(arguments) => create::run(arguments, Data::Config, context).await,
-            Config::Inspect(arguments) => inspect::typed(arguments, inspect::Kind::Config, context).await,
+            Config::Inspect(arguments) => inspect::run(arguments, Data::Config, context).await,
             Config::Ls(arguments) => list::run(arguments, Data::Config, context).await,
             Config::Rm(arguments) => rm::run(arguments, Data::Config, context).await,
         }

@@ -41,6 +41,7 @@ pub enum Container {
     /// Copy files/folders between a container and the local filesystem
     Cp(cp::Arguments),
     /// Create a new container
+    #[command(override_usage = "gantry container create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
     Create(create::Arguments),
     /// Inspect changes to files or directories on a container's filesystem
     Diff(diff::Arguments),
@@ -62,7 +63,7 @@ pub enum Container {
     /// List port mappings or a specific mapping for the container
     Port(port::Arguments),
     /// Remove all stopped containers
-    Prune(prune::Arguments),
+    Prune(prune::Common),
     /// Rename a container
     Rename(rename::Arguments),
     /// Restart one or more containers
@@ -71,6 +72,7 @@ pub enum Container {
     #[command(visible_alias = "remove")]
     Rm(rm::Arguments),
     /// Create and run a new container from an image
+    #[command(override_usage = "gantry container run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
     Run(run::Arguments),
     /// Start one or more stopped containers
     Start(start::Arguments),

@@ -30,7 +30,7 @@ pub enum Image {
     #[command(visible_alias = "list")]
     Ls(list::Arguments),
     /// Remove unused images
-    Prune(prune::Arguments),
+    Prune(prune::WithAll),
     /// Download an image from a registry
     Pull(pull::Arguments),
     /// Upload an image to a registry

@@ -119,7 +119,8 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
         match first_of(&kinds, name, arguments.size, context).await? {
             Some(value) => found.push(value),
             None => {
-                missing.push(format!("no such {}: {name}", arguments.r#type.as_deref().unwrap_or("object")))
+                let kind = arguments.r#type.as_deref().unwrap_or("object");
+                missing.push(format!("Error: No such {kind}: {name}"));
             }
         }
     }

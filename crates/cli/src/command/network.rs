@@ -26,7 +26,7 @@ pub enum Network {
     #[command(visible_alias = "list")]
     Ls(list::Arguments),
     /// Remove all unused networks
-    Prune(prune::Arguments),
+    Prune(prune::Common),
     /// Remove one or more networks
     #[command(visible_alias = "remove")]
     Rm(rm::Arguments),

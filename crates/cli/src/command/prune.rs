@@ -10,21 +10,64 @@ use crate::units;
 use clap::Args;
 use serde_json::Value;
 
-/// Arguments.
+/// What every prune takes.
 #[derive(Debug, Args)]
-pub struct Arguments {
-    /// Remove all unused images (not just dangling ones), or all unused volumes (not just anonymous ones)
-    #[arg(short, long)]
-    all: bool,
+pub struct Common {
     /// Provide filter values (e.g. "until=<timestamp>")
     #[arg(long)]
     filter: Vec<String>,
     /// Do not prompt for confirmation
     #[arg(short, long)]
     force: bool,
-    /// Prune anonymous volumes too (system prune)
+}
+
+/// Arguments for images and volumes.
+#[derive(Debug, Args)]
+pub struct WithAll {
+    /// Remove all unused images (not just dangling ones), or all unused volumes (not just anonymous ones)
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `gantry system prune`.
+#[derive(Debug, Args)]
+pub struct WithVolumes {
+    /// Remove all unused images not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    /// Prune anonymous volumes too
     #[arg(long)]
     volumes: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What the user asks for, of whatever kind.
+#[derive(Debug)]
+pub struct Request {
+    all: bool,
+    volumes: bool,
+    common: Common,
+}
+
+impl From<Common> for Request {
+    fn from(common: Common) -> Self {
+        Self { all: false, volumes: false, common }
+    }
+}
+
+impl From<WithAll> for Request {
+    fn from(WithAll { all, common }: WithAll) -> Self {
+        Self { all, volumes: false, common }
+    }
+}
+
+impl From<WithVolumes> for Request {
+    fn from(WithVolumes { all, volumes, common }: WithVolumes) -> Self {
+        Self { all, volumes, common }
+    }
 }
 
 /// What is removed.
@@ -42,8 +85,8 @@ pub enum What {
     System,
 }
 
-fn warning(what: What, arguments: &Arguments) -> String {
-    let text = match (what, arguments.all) {
+fn warning(what: What, request: &Request) -> String {
+    let text = match (what, request.all) {
         (What::Containers, _) => "WARNING! This will remove all stopped containers.",
         (What::Images, false) => "WARNING! This will remove all dangling images.",
         (What::Images, true) => {
@@ -59,12 +102,12 @@ fn warning(what: What, arguments: &Arguments) -> String {
             "WARNING! This will remove all local volumes not used by at least one container."
         }
         (What::System, _) => {
-            let volumes = if arguments.volumes {
+            let volumes = if request.volumes {
                 "\n  - all anonymous volumes not used by at least one container"
             } else {
                 ""
             };
-            let images = if arguments.all {
+            let images = if request.all {
                 "all images without at least one container associated to them"
             } else {
                 "all dangling images"
@@ -78,13 +121,14 @@ fn warning(what: What, arguments: &Arguments) -> String {
 }
 
 /// Asks and removes.
-pub async fn run(arguments: Arguments, what: What, context: &Context) -> Result<()> {
-    if !arguments.force && !prompt::confirmed(&warning(what, &arguments))? {
+pub async fn run(request: impl Into<Request>, what: What, context: &Context) -> Result<()> {
+    let request = request.into();
+    if !request.common.force && !prompt::confirmed(&warning(what, &request))? {
         return Ok(());
     }
     let mut reclaimed = 0;
-    for step in steps(what, arguments.volumes) {
-        let answer = context.client.json(Call::post(step.path).query(query(*step, &arguments)?)).await?;
+    for step in steps(what, request.volumes) {
+        let answer = context.client.json(Call::post(step.path).query(query(*step, &request)?)).await?;
         reclaimed += answer.int("SpaceReclaimed");
         table::out(&report(*step, &answer));
     }
@@ -131,14 +175,14 @@ fn steps(what: What, volumes: bool) -> &'static [Step] {
     }
 }
 
-fn query(step: Step, arguments: &Arguments) -> Result<Query> {
-    let mut filters = arguments.filter.clone();
+fn query(step: Step, request: &Request) -> Result<Query> {
+    let mut filters = request.common.filter.clone();
     match step.what {
-        What::Images => filters.push(format!("dangling={}", !arguments.all)),
+        What::Images => filters.push(format!("dangling={}", !request.all)),
         What::Volumes => {
             // Volumes have no age: Docker refuses `until` for them.
             filters.retain(|filter| !filter.starts_with("until="));
-            if arguments.all {
+            if request.all {
                 filters.push("all=true".to_owned());
             }
         }

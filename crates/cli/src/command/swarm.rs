@@ -1,5 +1,6 @@
 //! `gantry swarm …`
 
+pub mod ca;
 pub mod init;
 pub mod join;
 pub mod join_token;
@@ -16,6 +17,8 @@ use clap::Subcommand;
 /// Management of the cluster.
 #[derive(Debug, Subcommand)]
 pub enum Swarm {
+    /// Display the root certificate of the cluster
+    Ca(ca::Arguments),
     /// Initialize a swarm
     Init(init::Arguments),
     /// Join a swarm as a node and/or manager
@@ -36,6 +39,7 @@ impl Swarm {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<()> {
         match self {
+            Swarm::Ca(arguments) => ca::run(arguments, context).await,
             Swarm::Init(arguments) => init::run(arguments, context).await,
             Swarm::Join(arguments) => join::run(arguments, context).await,
             Swarm::JoinToken(arguments) => join_token::run(arguments, context).await,

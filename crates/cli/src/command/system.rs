@@ -22,7 +22,7 @@ pub enum System {
     /// Display system-wide information
     Info(info::Arguments),
     /// Remove unused data
-    Prune(prune::Arguments),
+    Prune(prune::WithVolumes),
 }
 
 impl System {

@@ -20,7 +20,7 @@ pub enum Volume {
     #[command(visible_alias = "list")]
     Ls(list::Arguments),
     /// Remove unused local volumes
-    Prune(prune::Arguments),
+    Prune(prune::WithAll),
     /// Remove one or more volumes
     #[command(visible_alias = "remove")]
     Rm(rm::Arguments),

@@ -115,6 +115,10 @@ impl Run<'_> {
             && names.last().is_some_and(|name| name == "Label")
             && let [Value::String(wanted)] = operands.as_slice()
         {
+            // The head of the column is the label's own name.
+            if dot.get(crate::table::HEADS).is_some() {
+                return Ok(Value::String(wanted.clone()));
+            }
             let labels = dot.get("Labels").and_then(Value::as_str).unwrap_or_default();
             let found = labels.split(',').filter_map(|pair| pair.split_once('=')).find(|(k, _)| k == wanted);
             return Ok(Value::String(found.map(|(_, v)| v.to_owned()).unwrap_or_default()));
@@ -228,6 +232,7 @@ fn call(name: &str, operands: Vec<Value>) -> Result<Value, Error> {
             other => return Err(fail(format!("len of {}", print(other)))),
         })),
         ("index", [value, keys @ ..]) => keys.iter().try_fold(value.clone(), |value, key| index(&value, key)),
+        ("slice", [value, bounds @ ..]) if bounds.len() <= 2 => slice(value, bounds),
         ("not", [value]) => Ok(Value::Bool(!truth(value))),
         ("and", [.., _]) => {
             Ok(operands.iter().find(|v| !truth(v)).or(operands.last()).cloned().unwrap_or_default())
@@ -246,7 +251,7 @@ fn call(name: &str, operands: Vec<Value>) -> Result<Value, Error> {
         ("table", []) => string(String::new()),
         (
             "json" | "upper" | "lower" | "title" | "join" | "split" | "pad" | "truncate" | "len" | "index"
-            | "not" | "and" | "or" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "printf",
+            | "not" | "and" | "or" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "printf" | "slice",
             _,
         ) => Err(wrong()),
         _ => Err(Error::Syntax(format!("function {name:?} not defined"))),
@@ -284,6 +289,28 @@ fn index(value: &Value, key: &Value) -> Result<Value, Error> {
     }
 }
 
+/// A part of a text or a list: from the first bound to the second, or to the end.
+fn slice(value: &Value, bounds: &[Value]) -> Result<Value, Error> {
+    let bound = |position: usize, otherwise: usize| match bounds.get(position) {
+        None => Some(otherwise),
+        Some(bound) => bound.as_u64().and_then(|b| usize::try_from(b).ok()),
+    };
+    let outside = || fail("error calling slice: index out of range");
+    match value {
+        Value::String(text) => {
+            let (from, to) = (bound(0, 0), bound(1, text.len()));
+            let part = from.zip(to).and_then(|(from, to)| text.get(from..to));
+            part.map(Value::from).ok_or_else(outside)
+        }
+        Value::Array(items) => {
+            let (from, to) = (bound(0, 0), bound(1, items.len()));
+            let part = from.zip(to).and_then(|(from, to)| items.get(from..to));
+            part.map(Value::from).ok_or_else(outside)
+        }
+        other => Err(fail(format!("error calling slice: can't slice {}", print(other)))),
+    }
+}
+
 fn compare(name: &str, a: &Value, b: &Value) -> Result<Value, Error> {
     let order = match (a, b) {
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
@@ -299,7 +326,7 @@ fn compare(name: &str, a: &Value, b: &Value) -> Result<Value, Error> {
     }))
 }
 
-/// `%s %v %d %q %t %f %%`, with widths for alignment; `None` when the count of values does not match.
+/// `%s %v %d %q %t %f %%`, with widths for alignment and the precision that cuts a text; `None` when the count of values does not match.
 fn printf(format: &str, values: &[Value]) -> Option<String> {
     let mut values = values.iter();
     let mut out = String::new();
@@ -323,7 +350,15 @@ fn printf(format: &str, values: &[Value]) -> Option<String> {
         let value = values.next()?;
         let text = if verb == 'q' { Value::String(print(value)).to_string() } else { print(value) };
         let left = width.starts_with('-');
-        let size: usize = width.trim_start_matches('-').split('.').next()?.parse().unwrap_or(0).min(1000);
+        let (size, precision) = width.trim_start_matches('-').split_once('.').unwrap_or((&width, ""));
+        let size: usize = size.trim_start_matches('-').parse().unwrap_or(0).min(1000);
+        let text = match (value, precision.parse::<usize>()) {
+            (Value::String(_), Ok(length)) => text.chars().take(length).collect(),
+            (Value::Number(number), Ok(digits)) if verb == 'f' => {
+                format!("{:.*}", digits.min(30), number.as_f64().unwrap_or_default())
+            }
+            _ => text,
+        };
         if left { out.push_str(&format!("{text:<size$}")) } else { out.push_str(&format!("{text:>size$}")) }
     }
     values.next().is_none().then_some(out)

@@ -38,9 +38,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
         }
     }
     match wanted {
-        Some(port) if !found => {
-            Err(Error::invalid(format!("no public port '{port}' published for {}", arguments.container)))
-        }
+        Some(port) if !found => Err(Error::NoPort { port, container: arguments.container }),
         _ => Ok(()),
     }
 }

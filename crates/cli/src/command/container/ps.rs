@@ -132,7 +132,8 @@ fn row(container: &Value, whole: bool, now: Timestamp) -> Vec<(&'static str, Str
     ]
 }
 
-/// `0.0.0.0:8000-8001->80-81/tcp, 90/udp`: neighbouring ports are shown as one range.
+/// `0.0.0.0:80-81->80-81/tcp, 90-91/udp`: neighbours are shown as one range where they are published under their own numbers
+/// or not at all, as Docker shows them.
 pub fn ports(ports: &[Value]) -> String {
     struct Range {
         ip: String,
@@ -153,7 +154,8 @@ pub fn ports(ports: &[Value]) -> String {
                 if last.ip == ip
                     && last.kind == kind
                     && last.private.1 + 1 == private
-                    && (public == 0 && last.public.1 == 0 || public != 0 && last.public.1 + 1 == public) =>
+                    && (public == 0 && last.public.1 == 0
+                        || public == private && last.public.1 == last.private.1) =>
             {
                 last.private.1 = private;
                 last.public.1 = public;
@@ -184,12 +186,14 @@ mod tests {
     fn neighbouring_ports_are_one_range() {
         let port = |ip: &str, public: i64, private: i64| json!({"IP": ip, "PrivatePort": private, "PublicPort": public, "Type": "tcp"});
         let all = [
-            port("0.0.0.0", 8001, 81),
-            port("0.0.0.0", 8000, 80),
+            port("0.0.0.0", 81, 81),
+            port("0.0.0.0", 80, 80),
             port("::", 8000, 80),
+            port("::", 8001, 81),
             json!({"PrivatePort": 90, "Type": "udp"}),
+            json!({"PrivatePort": 91, "Type": "udp"}),
         ];
-        assert_eq!(ports(&all), "0.0.0.0:8000-8001->80-81/tcp, [::]:8000->80/tcp, 90/udp");
+        assert_eq!(ports(&all), "0.0.0.0:80-81->80-81/tcp, [::]:8000->80/tcp, [::]:8001->81/tcp, 90-91/udp");
         assert_eq!(ports(&[]), "");
     }
 

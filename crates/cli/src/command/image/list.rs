@@ -62,12 +62,7 @@ fn list(images: &Value, arguments: &Arguments, now: Timestamp) -> List {
         ("VIRTUAL SIZE", "VirtualSize"),
     ]);
     for image in images.list("") {
-        let mut names = names(image, arguments.digests);
-        if arguments.quiet {
-            // One line for each image, not for each of its names.
-            names.truncate(1);
-        }
-        for (repository, tag, digest) in names {
+        for (repository, tag, digest) in names(image, arguments.digests) {
             let id = image.text("Id");
             let created = Timestamp::from_second(image.int("Created")).ok().filter(|t| t.as_second() > 0);
             let optional = |path: &str| match image.int(path) {

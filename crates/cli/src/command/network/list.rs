@@ -52,7 +52,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
             ("IPv6", network.flag("EnableIPv6").to_string()),
             ("Internal", network.flag("Internal").to_string()),
             ("Labels", network.labels("Labels")),
-            ("CreatedAt", network.text("Created").to_owned()),
+            ("CreatedAt", units::precise_stamp(network.text("Created"))),
         ]);
     }
     list.print(&Shape { format: format.as_deref(), quiet: arguments.quiet })

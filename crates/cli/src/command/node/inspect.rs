@@ -27,8 +27,10 @@ fn pretty(node: &Value) -> String {
         |label: &str, value: String| out.push_str(&format!("{:<24}{value}\n", format!("{label}:")));
     line("ID", node.text("ID").to_owned());
     line("Hostname", node.text("Description.Hostname").to_owned());
-    line("Labels", node.labels("Spec.Labels"));
-    line("Joined at", node.text("CreatedAt").to_owned());
+    for (key, value) in node.pairs("Spec.Labels") {
+        line("Label", format!("{key}={}", value.as_str().unwrap_or_default()));
+    }
+    line("Joined at", units::precise_stamp(node.text("CreatedAt")));
     line("Status", String::new());
     line(" State", capital(node.text("Status.State")));
     line(" Availability", capital(node.text("Spec.Availability")));
@@ -50,6 +52,13 @@ fn pretty(node: &Value) -> String {
     line("Resources", String::new());
     line(" CPUs", (node.int("Description.Resources.NanoCPUs") / 1_000_000_000).to_string());
     line(" Memory", units::bytes(node.int("Description.Resources.MemoryBytes")));
+    let plugins = node.list("Description.Engine.Plugins");
+    line("Plugins", String::new());
+    for kind in ["Log", "Network", "Volume"] {
+        let names: Vec<&str> =
+            plugins.iter().filter(|p| p.text("Type") == kind).map(|p| p.text("Name")).collect();
+        line(&format!(" {kind}"), names.join(", "));
+    }
     line("Engine Version", node.text("Description.Engine.EngineVersion").to_owned());
     out
 }

@@ -69,7 +69,7 @@ async fn follow(id: &str, quiet: bool, context: &Context) -> Result<()> {
             let monitor = monitor(&service, &update, &progress);
             let since = *stable_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= monitor {
-                view.verified(id);
+                view.verified(service.text("Spec.Name"));
                 return update.outcome();
             }
             view.verifying(monitor.saturating_sub(since.elapsed()));
@@ -153,6 +153,11 @@ fn progress(service: &Value, tasks: &[Value], up: &[String]) -> Progress {
     let global = !mode.at("Global").is_null() || !mode.at("GlobalJob").is_null();
     let job = !mode.at("ReplicatedJob").is_null() || !mode.at("GlobalJob").is_null();
     let version = service.int("GantrySpecVersion");
+    // An update that changes nothing of the template keeps its tasks, which then have an older version.
+    let current = |task: &Value| {
+        task.int("GantrySpecVersion") == version
+            || (!task.at("Spec").is_null() && task.at("Spec") == service.at("Spec.TaskTemplate"))
+    };
     let mut newest: BTreeMap<String, &Value> = BTreeMap::new();
     let mut failed: BTreeMap<String, &Value> = BTreeMap::new();
     for task in tasks {
@@ -161,7 +166,7 @@ fn progress(service: &Value, tasks: &[Value], up: &[String]) -> Progress {
         }
         let wanted = task.text("DesiredState");
         let ended = matches!(wanted, "shutdown" | "remove") || (!job && wanted == "complete");
-        let failure = !task.text("Status.Err").is_empty() && task.int("GantrySpecVersion") == version;
+        let failure = !task.text("Status.Err").is_empty() && current(task);
         let of_slot = match (ended, failure) {
             (false, _) => &mut newest,
             (true, true) => &mut failed,
@@ -185,7 +190,7 @@ fn progress(service: &Value, tasks: &[Value], up: &[String]) -> Progress {
     let state = |(slot, task): (String, &Value)| {
         let state = task.text("Status.State");
         // A task of the specification before does not count, however well it runs.
-        let outdated = task.int("GantrySpecVersion") != version && state == "running";
+        let outdated = !current(task) && state == "running";
         let state = if outdated { "outdated" } else { state };
         // Why the task before this one failed says more than that this one is on its way.
         let before =

@@ -79,7 +79,9 @@ pub async fn print(view: &View, mut filters: Vec<String>, context: &Context) -> 
     let tasks = context.client.json(Call::get("/tasks").query(query)).await?;
     let names = if view.no_resolve { Names::default() } else { Names::read(context).await? };
     let format = context.format(view.format.as_deref(), "tasksFormat")?;
-    list(&tasks, &names, view.no_trunc, Timestamp::now())
+    // Ids alone are for other commands, which need them whole.
+    let whole = view.no_trunc || (view.quiet && format.is_none());
+    list(&tasks, &names, whole, Timestamp::now())
         .print(&Shape { format: format.as_deref(), quiet: view.quiet })
 }
 

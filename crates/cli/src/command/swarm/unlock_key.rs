@@ -34,7 +34,7 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     }
     let answer = context.client.get("/swarm/unlockkey").await?;
     match answer.text("UnlockKey") {
-        "" => Err(Error::invalid("no unlock key is set")),
+        "" => Err(Error::NoUnlockKey),
         key if arguments.quiet => {
             table::line(key);
             Ok(())

@@ -7,6 +7,7 @@ use crate::json::At;
 use crate::table::{self, List, Shape};
 use crate::units;
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// Arguments.
@@ -23,9 +24,10 @@ pub struct Arguments {
 /// Prints what takes how much space.
 pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
     let usage = context.client.json(Call::get("/system/df").query(Query::new())).await?;
-    summary(&usage).print(&Shape { format: arguments.format.as_deref(), quiet: false })?;
-    if arguments.verbose && arguments.format.is_none() {
-        table::out("\nImages space usage:\n\n");
+    if !arguments.verbose || arguments.format.is_some() {
+        summary(&usage).print(&Shape { format: arguments.format.as_deref(), quiet: false })?;
+    } else {
+        table::out("Images space usage:\n\n");
         images(&usage).print(&Shape::default())?;
         table::out("\nContainers space usage:\n\n");
         containers(&usage).print(&Shape::default())?;
@@ -98,24 +100,37 @@ fn summary(usage: &Value) -> List {
     list
 }
 
+/// How long ago an image or container was made.
+fn created(object: &Value) -> String {
+    units::ago(Timestamp::now(), Timestamp::from_second(object.int("Created")).ok())
+}
+
 fn images(usage: &Value) -> List {
     let mut list = List::new(
         &[
-            ("REPOSITORY:TAG", "Name"),
+            ("REPOSITORY", "Repository"),
+            ("TAG", "Tag"),
             ("IMAGE ID", "ID"),
+            ("CREATED", "Created"),
             ("SIZE", "Size"),
             ("SHARED SIZE", "Shared"),
+            ("UNIQUE SIZE", "Unique"),
             ("CONTAINERS", "Containers"),
         ],
         "ID",
     );
     for image in usage.list("Images") {
         let name = image.list("RepoTags").first().and_then(Value::as_str).unwrap_or("<none>:<none>");
+        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "<none>"));
+        let shared = image.int("SharedSize").max(0);
         list.push([
-            ("Name", name.to_owned()),
+            ("Repository", repository.to_owned()),
+            ("Tag", tag.to_owned()),
             ("ID", units::short_id(image.text("Id"))),
+            ("Created", created(image)),
             ("Size", units::size(image.int("Size"))),
-            ("Shared", units::size(image.int("SharedSize").max(0))),
+            ("Shared", units::size(shared)),
+            ("Unique", units::size((image.int("Size") - shared).max(0))),
             ("Containers", image.int("Containers").max(0).to_string()),
         ]);
     }
@@ -126,8 +141,10 @@ fn containers(usage: &Value) -> List {
     let columns = [
         ("CONTAINER ID", "ID"),
         ("IMAGE", "Image"),
+        ("COMMAND", "Command"),
         ("LOCAL VOLUMES", "Volumes"),
         ("SIZE", "Size"),
+        ("CREATED", "Created"),
         ("STATUS", "Status"),
         ("NAMES", "Names"),
     ];
@@ -144,6 +161,8 @@ fn containers(usage: &Value) -> List {
             ("ID", units::short_id(container.text("Id"))),
             ("Image", container.text("Image").to_owned()),
             ("Volumes", volumes.to_string()),
+            ("Command", format!("\"{}\"", units::ellipsis(container.text("Command"), 20))),
+            ("Created", created(container)),
             ("Size", units::size(container.int("SizeRw"))),
             ("Status", container.text("Status").to_owned()),
             ("Names", names.join(",")),

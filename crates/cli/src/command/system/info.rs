@@ -86,7 +86,15 @@ fn text(info: &Value) -> String {
         for option in security.iter().filter_map(Value::as_str) {
             for (index, field) in option.split(',').enumerate() {
                 let value = field.split_once('=').map_or(field, |(_, value)| value);
-                out.push_str(&if index == 0 { format!("  {value}\n") } else { format!("   {field}\n") });
+                let key = field.split_once('=').map_or(field, |(key, _)| key);
+                let mut letters = key.chars();
+                let key = letters.next().map(|c| c.to_uppercase().chain(letters).collect::<String>());
+                let key = key.unwrap_or_default();
+                out.push_str(&if index == 0 {
+                    format!("  {value}\n")
+                } else {
+                    format!("   {key}: {value}\n")
+                });
             }
         }
     }
@@ -106,8 +114,10 @@ fn text(info: &Value) -> String {
     line("Docker Root Dir", info.text("DockerRootDir").to_owned());
     line("Debug Mode", info.flag("Debug").to_string());
     line("Experimental", info.flag("ExperimentalBuild").to_string());
-    let insecure: Vec<&str> =
-        info.list("RegistryConfig.InsecureRegistryCIDRs").iter().filter_map(Value::as_str).collect();
+    let registries = info.pairs("RegistryConfig.IndexConfigs");
+    let insecure = registries.iter().filter(|(_, config)| !config.flag("Secure")).map(|(name, _)| *name);
+    let ranges = info.list("RegistryConfig.InsecureRegistryCIDRs").iter().filter_map(Value::as_str);
+    let insecure: Vec<&str> = insecure.chain(ranges).collect();
     if !insecure.is_empty() {
         out.push_str(" Insecure Registries:\n");
         for registry in insecure {

@@ -54,6 +54,19 @@ fn arch() -> &'static str {
     }
 }
 
+/// A field of a component in words.
+fn words(key: &str) -> &str {
+    match key {
+        "ApiVersion" => "API version",
+        "MinAPIVersion" => "Minimum API",
+        "GitCommit" => "Git commit",
+        "GoVersion" => "Language",
+        "KernelVersion" => "Kernel",
+        "BuildTime" => "Built",
+        other => other,
+    }
+}
+
 fn text(both: &Value) -> String {
     let mut lines = vec![
         "Client: Gantry".to_owned(),
@@ -72,7 +85,7 @@ fn text(both: &Value) -> String {
             for (key, value) in component.pairs("Details") {
                 let text = value.as_str().unwrap_or_default();
                 if !text.is_empty() && !matches!(key, "Experimental" | "Os" | "Arch") {
-                    lines.push(format!("  {:<17} {text}", format!("{key}:")));
+                    lines.push(format!("  {:<17} {text}", format!("{}:", words(key))));
                 }
             }
         }

@@ -34,6 +34,9 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
         ("LABELS", "Labels"),
         ("SIZE", "Size"),
         ("LINKS", "Links"),
+        ("AVAILABILITY", "Availability"),
+        ("GROUP", "Group"),
+        ("STATUS", "Status"),
     ]);
     for volume in &volumes {
         list.push([
@@ -44,6 +47,10 @@ pub async fn run(arguments: Arguments, context: &Context) -> Result<()> {
             ("Labels", volume.labels("Labels")),
             ("Size", "N/A".to_owned()),
             ("Links", "N/A".to_owned()),
+            // Fields of cluster volumes, which scripts may ask for.
+            ("Availability", "N/A".to_owned()),
+            ("Group", "N/A".to_owned()),
+            ("Status", "N/A".to_owned()),
         ]);
     }
     list.print(&Shape { format: format.as_deref(), quiet: arguments.quiet })
