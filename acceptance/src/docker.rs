@@ -1,13 +1,14 @@
-//! The stock docker client, pointed at one node.
+//! A command line pointed at one node: the stock docker client, or Gantry's own, which takes the same words.
 
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// The docker client of one node.
+/// The command line of one node.
 #[derive(Debug, Clone)]
 pub struct Docker {
+    program: PathBuf,
     socket: PathBuf,
     config: PathBuf,
 }
@@ -26,7 +27,19 @@ pub struct Answer {
 impl Docker {
     /// The client for the daemon at this socket; `config` is its own folder for credentials.
     pub fn new(socket: &Path, config: &Path) -> Self {
-        Self { socket: socket.to_owned(), config: config.to_owned() }
+        Self { program: PathBuf::from(executable()), socket: socket.to_owned(), config: config.to_owned() }
+    }
+
+    /// The same node by another program that takes docker's words and environment.
+    #[must_use]
+    pub fn by(&self, program: PathBuf) -> Self {
+        Self { program, ..self.clone() }
+    }
+
+    /// The same program for another daemon.
+    #[must_use]
+    pub fn at(&self, socket: &Path) -> Self {
+        Self { socket: socket.to_owned(), ..self.clone() }
     }
 
     /// The socket of the daemon.
@@ -36,7 +49,7 @@ impl Docker {
 
     /// A command that the caller runs in its own way.
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
-        let mut command = Command::new(executable());
+        let mut command = Command::new(&self.program);
         command
             .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
             .env("DOCKER_CONFIG", &self.config)
@@ -47,9 +60,16 @@ impl Docker {
         command
     }
 
+    /// Name of the program.
+    fn name(&self) -> String {
+        self.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Runs it and gives what came, good or bad.
     pub fn try_run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Answer {
-        answer(self.command(args).output().unwrap_or_else(|e| panic!("start docker: {e}")))
+        answer(
+            self.command(args).output().unwrap_or_else(|e| panic!("start {}: {e}", self.program.display())),
+        )
     }
 
     /// Runs a line split at spaces and panics unless it succeeds; gives the trimmed output.
@@ -60,14 +80,29 @@ impl Docker {
     /// Like [`Docker::ok`] for arguments that hold spaces.
     pub fn ok_args(&self, args: &[&str]) -> String {
         let answer = self.try_run(args);
-        assert_eq!(answer.code, 0, "docker {}\nout: {}\nerr: {}", args.join(" "), answer.out, answer.err);
+        assert_eq!(
+            answer.code,
+            0,
+            "{} {}\nout: {}\nerr: {}",
+            self.name(),
+            args.join(" "),
+            answer.out,
+            answer.err
+        );
         answer.out.trim_end().to_owned()
     }
 
     /// Runs a line that has to fail and gives its answer.
     pub fn fails(&self, line: &str) -> Answer {
         let answer = self.try_run(line.split_whitespace());
-        assert_ne!(answer.code, 0, "docker {line} succeeded\nout: {}\nerr: {}", answer.out, answer.err);
+        assert_ne!(
+            answer.code,
+            0,
+            "{} {line} succeeded\nout: {}\nerr: {}",
+            self.name(),
+            answer.out,
+            answer.err
+        );
         answer
     }
 
@@ -87,6 +122,11 @@ impl Docker {
         // A client that ended early closes its side; its exit code and output tell the story.
         let _early = writer.join();
         answer(output)
+    }
+
+    /// Runs a line under a terminal and types this once the prompt is there; the exit code and the screen.
+    pub fn typed(&self, line: &str, prompt: &str, input: &[u8]) -> (i32, String) {
+        crate::terminal::typed_at(&self.command(line.split_whitespace()), prompt, input)
     }
 
     /// Starts a line that goes on, with piped output.

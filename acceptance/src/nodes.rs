@@ -38,6 +38,11 @@ impl Nodes {
         &self.clients[number - 1]
     }
 
+    /// Gantry's own command line for node `number`.
+    pub fn cli(&self, number: usize) -> Docker {
+        self.docker(number).by(gantry())
+    }
+
     /// The clients of all nodes.
     pub fn all(&self) -> &[Docker] {
         &self.clients

@@ -7,6 +7,11 @@ use std::process::{Command, Stdio};
 ///
 /// The words of the command must not hold single quotes.
 pub fn typed(command: &Command, input: &[u8]) -> (i32, String) {
+    typed_at(command, "# ", input)
+}
+
+/// The same for a command with another prompt; an empty one is not waited for.
+pub fn typed_at(command: &Command, prompt: &str, input: &[u8]) -> (i32, String) {
     let words: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|w| format!("'{}'", w.to_string_lossy()))
@@ -32,7 +37,7 @@ pub fn typed(command: &Command, input: &[u8]) -> (i32, String) {
     // Keys that are typed before the client has made its terminal raw would be the line discipline's: wait for the prompt.
     let mut seen = Vec::new();
     let mut buffer = [0u8; 4096];
-    while !seen.windows(2).any(|pair| pair == b"# ") {
+    while !String::from_utf8_lossy(&seen).contains(prompt) {
         match stdout.read(&mut buffer) {
             Ok(0) | Err(_) => break,
             Ok(count) => seen.extend_from_slice(&buffer[..count]),

@@ -16,6 +16,8 @@ pub const FOR_TESTS: &[Package] = &[
     Package { name: "crun", shown_by: &["/usr/bin/crun"] },
     Package { name: "iproute2", shown_by: &["/usr/bin/ip", "/bin/ip", "/usr/sbin/ip", "/sbin/ip"] },
     Package { name: "nftables", shown_by: &["/usr/sbin/nft"] },
+    Package { name: "zsh", shown_by: &["/usr/bin/zsh", "/bin/zsh"] },
+    Package { name: "fish", shown_by: &["/usr/bin/fish"] },
     Package {
         name: "python3-seccomp",
         shown_by: &["/usr/lib/python3/dist-packages/seccomp.cpython-311-x86_64-linux-gnu.so"],

@@ -112,7 +112,7 @@ pub fn tasks(state: &State, filters: &Filters) -> Result<Vec<Arc<Task>>, Invalid
                     || (runtimes.is_empty() && runtime == "container"))
                 && any(filters, "_up-to-date", |wanted| {
                     let service = state.service(&task.service_id);
-                    let current = service.is_none_or(|service| is_up_to_date(&service, task));
+                    let current = service.is_none_or(|service| is_up_to_date(service, task));
                     wanted == if current { "true" } else { "false" }
                 })
                 && labelled(filters, "label", &task.labels)
