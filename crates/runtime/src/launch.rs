@@ -102,6 +102,9 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         // What a killed monitor left, with limits that are not this container's.
         named.remove().map_err(cgroup_error)?;
     }
+    if owner == Owner::Caller {
+        store.keep_config(id, &spec)?;
+    }
     let group = rootless::usable(named).map_err(cgroup_error)?;
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let limits = limits::for_new(resources)?;
@@ -130,9 +133,6 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         Ok(decided) => decided,
     };
     plan.joins_group = !group.folders().is_empty();
-    if owner == Owner::Caller {
-        store.keep_config(id, &spec)?;
-    }
     let launched = launch(plan, &group).and_then(|(child, channel)| {
         let made = Making { store, spec: &spec, group: &group, limits: &limits, inside, undone, record };
         made.finish(child, channel)

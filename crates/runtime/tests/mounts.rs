@@ -460,3 +460,16 @@ fn a_root_that_is_none_is_named() {
     sandbox.spec.root = None;
     assert!(failure(&sandbox).contains("root: is missing"));
 }
+
+#[test]
+fn a_user_namespace_with_the_hosts_processes_sees_the_hosts_proc() {
+    let mut sandbox = Sandbox::script(
+        "cat /proc/$$/comm; ls /proc/sys/kernel/core_pattern; echo x > /proc/sys/kernel/core_pattern; cat /proc/kcore",
+    );
+    add_user_namespace(&mut sandbox);
+    sandbox.linux().namespaces.retain(|namespace| namespace.kind != NamespaceKind::Pid);
+    let output = sandbox.run();
+    let (out, error) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(out, "sh\n/proc/sys/kernel/core_pattern\n", "{error}");
+    assert!(error.contains("core_pattern"), "it is read-only: {error}");
+}

@@ -9,6 +9,7 @@ use std::{
 
 use gantry_linux::{
     mount::{self, Attributes, Depth, Detached, MountError, Parameter, Propagation, attr},
+    namespace::Namespaces,
     root::{Links, Root},
 };
 use rustix::fs::{FileType, Mode, OFlags};
@@ -124,7 +125,7 @@ impl Rootfs {
         let early = if options.copy_up { options.own.set & !attr::RDONLY } else { options.own.set };
         let tree = match Detached::new(&mount.kind, source, &parameters, early) {
             Err(error) if is_in_user_namespace(plan) && is_denied(&error) => {
-                self.host_view(mount).ok_or(error).act(words)?
+                self.host_view(mount, plan).ok_or(error).act(words)?
             }
             other => other.act(words)?,
         };
@@ -142,15 +143,20 @@ impl Rootfs {
         self.attach_at(&mount.destination, tree, Place::Folder).map(drop)
     }
 
-    /// What a user namespace shows in place of a file system that it may not mount, because another namespace that the
-    /// file system is about is the host's: the host's own instance, with the same attributes.
-    fn host_view(&self, mount: &PlannedMount) -> Option<Detached> {
-        let path = match mount.kind.as_str() {
-            "sysfs" => "/sys",
-            "proc" => "/proc",
-            "mqueue" => "/dev/mqueue",
+    /// What a user namespace shows in place of a file system that it may not mount, because the namespace that the file
+    /// system is about is the host's: the host's own instance, with the same attributes. Of another namespace it would show
+    /// what is not there.
+    fn host_view(&self, mount: &PlannedMount, plan: &Plan) -> Option<Detached> {
+        let (path, about) = match mount.kind.as_str() {
+            "sysfs" => ("/sys", Namespaces::EMPTY),
+            "proc" => ("/proc", Namespaces::PID),
+            "mqueue" => ("/dev/mqueue", Namespaces::IPC),
             _ => return None,
         };
+        // A sysfs without the devices of the network namespace is still of use, as runc's configurations have it.
+        if !about.is_empty() && plan.namespaces.separate.contains(about) {
+            return None;
+        }
         let tree = Detached::bind(Path::new(path), Depth::Recursive).ok()?;
         let attributes = Attributes { propagation: Some(Propagation::Private), ..mount.options.own };
         tree.set(Depth::Recursive, attributes).ok()?;
