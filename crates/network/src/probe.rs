@@ -3,12 +3,16 @@
 //! Once a second a node sends to each other node, inside the mesh's tunnel, a small and a full-size packet that must not be
 //! fragmented, and beside the tunnel a control packet that says what it has heard from that node. So both directions are known
 //! at both ends, and a tunnel that is blocked is told from a node that is down. A state is reported within five seconds.
+//!
+//! Besides it asks the other node's kernel for an echo: who gives no sign at all, and gave some before, is *silent*.
 
+mod echo;
 mod paths;
 
 pub use paths::{Direction, PathReport, PathState};
 
 use crate::networks::Networks;
+use echo::Echoes;
 use gantry_model::id::NodeId;
 use gantry_model::node::PathTrouble;
 use gantry_model::overlay::{MeshNode, OverlayState};
@@ -22,6 +26,8 @@ use std::sync::{Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_secs(1);
+/// A thread that did not run for so long has heard nobody, for a reason of its own.
+const STALLED: Duration = Duration::from_millis(1500);
 const MAGIC: &[u8; 4] = b"GtyP";
 /// IP and UDP headers.
 const HEADERS: u32 = 28;
@@ -57,12 +63,19 @@ fn decode(bytes: &[u8]) -> Option<Packet> {
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
     reports: Mutex<Vec<PathReport>>,
+    silent: Mutex<Vec<NodeId>>,
 }
 
 impl Networks {
     /// The paths to all other nodes, two for each, as probed within the last seconds.
     pub fn probe_reports(&self) -> Vec<PathReport> {
         self.probes.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The nodes of which this one has heard nothing for some seconds, not even an echo of their kernels, though it did before: dead,
+    /// or cut off from here. A node of which only the daemon is dead is not among them.
+    pub fn silent_nodes(&self) -> Vec<NodeId> {
+        self.probes.silent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -94,6 +107,8 @@ pub(crate) fn start(networks: Weak<Networks>) {
 struct Sockets {
     tunnel: UdpSocket,
     control: UdpSocket,
+    /// Missing where raw sockets are forbidden: then no node is ever called silent.
+    echoes: Option<Echoes>,
     addresses: (Ipv4Addr, Ipv4Addr),
 }
 
@@ -103,16 +118,20 @@ struct Prober {
     paths: Paths,
     port: u16,
     complained: bool,
+    last: Option<Instant>,
 }
 
 impl Prober {
     fn tick(&mut self, networks: &Networks) {
         let now = Instant::now();
+        if self.last.replace(now).is_some_and(|last| now.saturating_duration_since(last) > STALLED) {
+            self.paths.begin_listening(now);
+        }
         self.port = networks.config.probe_port;
         let members = networks.overlay.state().and_then(|state| members(&state));
         let Some((own, others)) = members else {
             *self = Self { port: self.port, ..Self::default() };
-            publish(networks, Vec::new());
+            publish(networks, Vec::new(), Vec::new());
             return;
         };
         let full = networks.overlay.tunnel_mtu(&networks.host).unwrap_or(1450);
@@ -121,12 +140,13 @@ impl Prober {
         if self.sockets.is_none() {
             // Without ears nothing can be said of anybody.
             self.paths = Paths::default();
-            publish(networks, Vec::new());
+            publish(networks, Vec::new(), Vec::new());
             return;
         }
         self.send(&own, &others, full, now);
         let vxlan = networks.config.vxlan_port;
-        publish(networks, self.paths.reports(now, jiff::Timestamp::now(), vxlan, self.port));
+        let silent = self.paths.silent_nodes(now);
+        publish(networks, self.paths.reports(now, jiff::Timestamp::now(), vxlan, self.port), silent);
     }
 
     fn open(&mut self, networks: &Networks, own: &MeshNode) {
@@ -153,8 +173,11 @@ impl Prober {
     }
 
     fn send(&mut self, own: &MeshNode, others: &[MeshNode], full: u32, now: Instant) {
-        let Some(sockets) = &self.sockets else { return };
+        let Some(sockets) = &mut self.sockets else { return };
         for peer in others {
+            if let Some(echoes) = &mut sockets.echoes {
+                echoes.ask(peer.address);
+            }
             let mut sizes = vec![SMALL, full];
             if self.paths.is_narrow(&peer.id, now) {
                 sizes.extend(ladder(full));
@@ -182,8 +205,11 @@ impl Prober {
                 std::thread::sleep(left);
                 return;
             };
-            let mut fds =
-                [PollFd::new(&sockets.tunnel, PollFlags::IN), PollFd::new(&sockets.control, PollFlags::IN)];
+            let mut fds = vec![
+                PollFd::new(&sockets.tunnel, PollFlags::IN),
+                PollFd::new(&sockets.control, PollFlags::IN),
+            ];
+            fds.extend(sockets.echoes.iter().map(|echoes| PollFd::new(echoes, PollFlags::IN)));
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos().max(1_000_000)) };
             // An interrupted wait is only a shorter one.
             let _ = poll(&mut fds, Some(&timeout));
@@ -193,6 +219,9 @@ impl Prober {
                         receive(&mut self.paths, packet, *from.ip(), inside);
                     }
                 }
+            }
+            while let Some(from) = sockets.echoes.as_ref().and_then(Echoes::next) {
+                self.paths.heard_echo(from, Instant::now());
             }
         }
     }
@@ -218,7 +247,11 @@ fn open(addresses: (Ipv4Addr, Ipv4Addr), port: u16) -> io::Result<Sockets> {
     for socket in [&tunnel, &control] {
         socket.set_nonblocking(true)?;
     }
-    Ok(Sockets { tunnel, control, addresses })
+    let echoes = Echoes::open();
+    if let Err(error) = &echoes {
+        tracing::info!(%error, "other nodes' kernels can't be asked for echoes; a dead node is noticed by its missing heartbeats alone");
+    }
+    Ok(Sockets { tunnel, control, echoes: echoes.ok(), addresses })
 }
 
 fn members(state: &OverlayState) -> Option<(MeshNode, Vec<MeshNode>)> {
@@ -227,7 +260,8 @@ fn members(state: &OverlayState) -> Option<(MeshNode, Vec<MeshNode>)> {
     Some((own.clone(), ingress.nodes.iter().filter(|node| node.id != own.id).cloned().collect()))
 }
 
-fn publish(networks: &Networks, reports: Vec<PathReport>) {
+fn publish(networks: &Networks, reports: Vec<PathReport>, silent: Vec<NodeId>) {
+    *networks.probes.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent;
     let mut shared = networks.probes.reports.lock().unwrap_or_else(PoisonError::into_inner);
     for report in &reports {
         let old = shared.iter().find(|old| old.peer == report.peer && old.direction == report.direction);

@@ -113,3 +113,28 @@ fn a_node_that_cannot_listen_accuses_nobody() {
     drop(taken);
     reach(&world, 1, 2, Direction::Outgoing, |state| state == PathState::Ok);
 }
+
+#[test]
+fn a_dead_node_is_silent_and_one_without_its_daemon_is_not() {
+    let mut world = World::open(3);
+    for n in 1..=3 {
+        world.node(n).networks().apply_overlay(state(n, 3)).expect("apply");
+    }
+    for peer in [2, 3] {
+        reach(&world, 1, peer, Direction::Incoming, |state| state == PathState::Ok);
+    }
+    // The daemon of node 2 dies; its kernel goes on.
+    world.nodes[1].networks = None;
+    reach(&world, 1, 2, Direction::Incoming, |state| state == PathState::Unreachable);
+    let silent = |n: usize| -> Vec<String> {
+        world.node(n).networks().silent_nodes().iter().map(|id| id.as_str().to_owned()).collect()
+    };
+    assert_eq!(silent(1), [""; 0]);
+    world.cut_wire(3);
+    until("node 3 is silent for node 1", Duration::from_secs(6), || (silent(1) == ["node3"]).then_some(()));
+    let mut all = Vec::new();
+    until("all are silent for node 3", Duration::from_secs(6), || {
+        all = silent(3);
+        (all == ["node1", "node2"]).then_some(())
+    });
+}

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub const SMALL: u32 = 256;
 /// What was not heard for so long is not heard.
 const WINDOW: Duration = Duration::from_millis(3500);
+/// Who gave no sign at all for so long, though asked every second, is silent.
+const SILENCE: Duration = Duration::from_millis(2500);
 /// A new peer gets so long before it is judged.
 const GRACE: Duration = Duration::from_secs(4);
 
@@ -79,6 +81,8 @@ struct Peer {
     heard: BTreeMap<u32, Instant>,
     /// Last control packet: when, the peer's largest size, and what it had heard from us.
     control: Option<(Instant, u32, BTreeMap<u32, Instant>)>,
+    /// When its kernel last gave an echo.
+    echo: Option<Instant>,
     /// Reported states and since when.
     states: HashMap<Direction, (PathState, Timestamp)>,
 }
@@ -89,6 +93,8 @@ pub struct Paths {
     own: Option<MeshNode>,
     full: u32,
     peers: BTreeMap<NodeId, Peer>,
+    /// Since when this node listens without a gap.
+    listening: Option<Instant>,
 }
 
 fn fresh(heard: &BTreeMap<u32, Instant>, now: Instant) -> impl Iterator<Item = u32> {
@@ -111,6 +117,7 @@ impl Paths {
                 since: now,
                 heard: BTreeMap::new(),
                 control: None,
+                echo: None,
                 states: HashMap::new(),
             };
             self.peers.entry(node.id.clone()).or_insert_with(new).node = node.clone();
@@ -143,6 +150,32 @@ impl Paths {
             let heard = heard.iter().take(64).map(|(size, ago)| (*size, then(*ago))).collect();
             peer.control = Some((now, full, heard));
         }
+    }
+
+    /// A node's kernel gave an echo.
+    pub fn heard_echo(&mut self, address: Ipv4Addr, now: Instant) {
+        for peer in self.peers.values_mut().filter(|peer| peer.node.address == address) {
+            peer.echo = Some(now);
+        }
+    }
+
+    /// What was not heard until now may have come while nobody listened.
+    pub fn begin_listening(&mut self, now: Instant) {
+        self.listening = Some(now);
+    }
+
+    /// The nodes that gave no sign at all for a while. Who never gave an echo is not among them: its kernel may be told not to.
+    pub fn silent_nodes(&self, now: Instant) -> Vec<NodeId> {
+        let long_ago = |when: Instant| now.saturating_duration_since(when) >= SILENCE;
+        if !self.listening.is_none_or(long_ago) {
+            return Vec::new();
+        }
+        let silent = |peer: &Peer| {
+            peer.echo.is_some_and(long_ago)
+                && peer.heard.values().all(|when| long_ago(*when))
+                && peer.control.as_ref().is_none_or(|(when, ..)| long_ago(*when))
+        };
+        self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, _)| id.clone()).collect()
     }
 
     /// What was heard from a node, for the control packet to it.
@@ -362,6 +395,26 @@ mod tests {
         test.control(1, &[SMALL, 1450]);
         assert_eq!(test.states(2), [PathState::Ok; 2]);
         assert_eq!(test.states(9), [PathState::Unreachable; 2]);
+    }
+
+    #[test]
+    fn a_node_is_silent_when_even_its_kernel_is() {
+        let mut test = Test::new();
+        let two = || vec![node(2).id];
+        test.hear(1, &[SMALL, 1450]);
+        test.control(1, &[SMALL, 1450]);
+        assert_eq!(test.paths.silent_nodes(test.at(9)), [], "its kernel never gave an echo");
+        test.paths.heard_echo(node(2).address, test.at(10));
+        assert_eq!(test.paths.silent_nodes(test.at(12)), []);
+        assert_eq!(test.paths.silent_nodes(test.at(13)), two());
+        test.paths.heard_echo(node(3).address, test.at(13));
+        assert_eq!(test.paths.silent_nodes(test.at(13)), two(), "another's echo");
+        test.paths.heard_echo(node(2).address, test.at(13));
+        assert_eq!(test.states(14), [PathState::Unreachable; 2], "its daemon is dead, but its kernel lives");
+        assert_eq!(test.paths.silent_nodes(test.at(14)), []);
+        test.paths.begin_listening(test.at(20));
+        assert_eq!(test.paths.silent_nodes(test.at(22)), [], "this node itself was not listening");
+        assert_eq!(test.paths.silent_nodes(test.at(23)), two());
     }
 
     #[test]

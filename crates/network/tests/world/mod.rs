@@ -115,6 +115,13 @@ impl World {
         &self.nodes[n - 1]
     }
 
+    /// Takes a node off the wire.
+    pub fn cut_wire(&self, n: usize) {
+        let mut socket = inside(&self.wire, Socket::route).expect("socket");
+        let link = socket.link(&format!("node{n}")).expect("look up").expect("link");
+        socket.request(change(link.index, Change { up: Some(false), ..Change::default() })).expect("down");
+    }
+
     /// Changes the largest packet on the wire's end of a node.
     pub fn set_wire_mtu(&self, n: usize, mtu: u32) {
         let mut socket = inside(&self.wire, Socket::route).expect("socket");
