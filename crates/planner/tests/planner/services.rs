@@ -279,3 +279,36 @@ fn an_attachment_gets_its_address_on_its_node_and_goes_when_its_container_has_go
         Some(false)
     );
 }
+
+/// Lets the newest container of the service that does not run yet end with an error.
+fn fail_the_replacement(world: &mut World, service: &gantry_model::id::ServiceId) {
+    let state = &world.state;
+    let starting = state
+        .tasks_of_service(service)
+        .filter(|task| task.status.state > TaskState::Assigned && task.status.state < TaskState::Running);
+    let id = starting.max_by(|a, b| a.created_at.cmp(&b.created_at)).expect("a replacement").id.clone();
+    for agent in world.agents.values_mut() {
+        agent.containers.entry(id.clone()).and_modify(|state| *state = TaskState::Failed);
+    }
+}
+
+#[test]
+fn a_replacement_that_fails_at_first_takes_over_from_the_drained_node_later() {
+    let mut world = World::new(2);
+    // With the delay between restarts that is the default.
+    let web = world.create(replicated("web", 1));
+    world.until("a task", |world| world.running(&web).len() == 1);
+    let old = world.running(&web)[0].clone();
+    let number = if old.node_id == node(1) { 1 } else { 2 };
+    world.change_node(number, |node| node.spec.availability = Availability::Drain);
+    world.steps(2);
+    fail_the_replacement(&mut world, &web);
+    let mut seconds = 0;
+    while world.running(&web).iter().any(|task| task.id == old.id) {
+        world.step();
+        assert!(!world.running(&web).is_empty(), "the service was interrupted:\n{}", world.table());
+        seconds += 1;
+        assert!(seconds < 30, "the drained node keeps its task for ever:\n{}", world.table());
+    }
+    assert_ne!(world.running(&web)[0].node_id, old.node_id);
+}

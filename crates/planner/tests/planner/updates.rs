@@ -179,3 +179,68 @@ fn old_tasks_are_told_to_stop_only_when_the_new_one_runs() {
     assert_eq!(world.update_state(&web), "paused");
     assert!(world.running(&web).iter().all(|task| task.desired_state == TaskState::Running));
 }
+
+#[test]
+fn a_new_task_that_fails_once_is_tried_again_beside_the_old_one() {
+    let mut world = World::new(2);
+    world.broken.insert("app:2".into());
+    let mut spec = replicated("web", 1);
+    spec.update_config = Some(UpdateConfig { failure_action: "continue".into(), ..config(1, "start-first") });
+    let web = world.create(spec);
+    world.until("it runs", |world| world.running(&web).len() == 1);
+    world.update(&web, |spec| set_image(spec, "app:2"));
+    world.until("the new task fails", |world| {
+        world.state.tasks_of_service(&web).any(|task| task.status.state == TaskState::Failed)
+    });
+    assert_eq!(images(&world, &web), ["app:1"]);
+    world.broken.clear();
+    world.until("the next one takes over", |world| images(world, &web) == ["app:2"]);
+}
+
+#[test]
+fn a_global_service_whose_update_fails_is_rolled_back_on_every_node() {
+    let mut world = World::new(4);
+    world.broken.insert("bad:1".into());
+    let mut spec = global("agent");
+    spec.update_config = Some(UpdateConfig {
+        failure_action: "rollback".into(),
+        max_failure_ratio: 0.3,
+        ..config(1, "stop-first")
+    });
+    spec.task_template.restart_policy =
+        Some(TaskRestartPolicy { delay: Some(0), ..TaskRestartPolicy::default() });
+    let agent = world.create(spec);
+    world.until("4 tasks", |world| world.running(&agent).len() == 4);
+    world.update(&agent, |spec| set_image(spec, "bad:1"));
+    world.until("it rolls back", |world| world.update_state(&agent) == "rollback_completed");
+    assert_eq!(images(&world, &agent), ["app:1"; 4]);
+    let tried: std::collections::BTreeSet<_> = world
+        .state
+        .tasks_of_service(&agent)
+        .filter(|task| task.status.state == TaskState::Failed)
+        .map(|task| task.node_id.clone())
+        .collect();
+    assert_eq!(tried.len(), 2, "one of four is borne, two are too many");
+    let status = world.service(&agent).update_status.expect("a status");
+    assert_eq!(status.message, "rollback completed");
+}
+
+#[test]
+fn a_task_that_ends_after_it_was_watched_is_no_failure_of_the_update() {
+    let mut world = World::new(2);
+    let web = service(&mut world, 2, UpdateConfig { monitor: 3_000_000_000, ..config(1, "stop-first") });
+    world.update(&web, |spec| set_image(spec, "app:2"));
+    world.until("one is new and was watched", |world| {
+        images(world, &web).contains(&"app:2".to_owned()) && {
+            let new = world.running(&web).into_iter().find(|task| task.spec_version > 1).expect("a new one");
+            let began: jiff::Timestamp = new.running_at.parse().expect("a time");
+            world.now.duration_since(began) > jiff::SignedDuration::from_secs(4)
+        }
+    });
+    let watched = world.running(&web).into_iter().find(|task| task.spec_version > 1).expect("a new one");
+    for agent in world.agents.values_mut() {
+        agent.containers.entry(watched.id.clone()).and_modify(|state| *state = TaskState::Failed);
+    }
+    world.until("it goes through", |world| world.update_state(&web) == "completed");
+    world.until("all run", |world| images(world, &web) == ["app:2"; 2]);
+}
