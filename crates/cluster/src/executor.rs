@@ -47,6 +47,9 @@ pub trait Executor: Send + Sync + 'static {
 
     /// The data paths to other nodes that are broken now; asked at every heartbeat.
     fn path_trouble(&self) -> Vec<PathTrouble>;
+
+    /// The nodes of which this one hears nothing at all, not even their kernels; asked several times a second.
+    fn silent_nodes(&self) -> Vec<NodeId>;
 }
 
 /// A task with all that it may use.

@@ -15,7 +15,7 @@ use gantry_cluster::executor::{
     Executor, LogChunk, LogOptions, LogSource, LogStream, TaskContext, TaskController, TaskError, async_trait,
 };
 use gantry_engine::{ContainerView, Engine, RemoveOptions, StdStream};
-use gantry_model::id::TaskId;
+use gantry_model::id::{NodeId, TaskId};
 use gantry_model::node::{NodeDescription, PathTrouble};
 use gantry_model::overlay::OverlayState;
 use gantry_model::task::Task;
@@ -111,6 +111,10 @@ impl Executor for NodeExecutor {
 
     fn path_trouble(&self) -> Vec<PathTrouble> {
         self.networks.path_trouble()
+    }
+
+    fn silent_nodes(&self) -> Vec<NodeId> {
+        self.networks.silent_nodes()
     }
 }
 

@@ -194,6 +194,9 @@ pub struct NodeStatus {
     /// RFC 3339, when the state last changed; kept by the store.
     #[serde(rename = "GantrySince", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub since: String,
+    /// Down, and dead beyond doubt: most other nodes hear nothing of it either.
+    #[serde(rename = "GantryGone", skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 /// Whether a node answers.

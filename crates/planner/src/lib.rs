@@ -6,6 +6,7 @@
 //! | [`table`], [`index`], [`subnet`] | objects by id, cheap to copy; what follows from the objects: tasks by service and node, loads, addresses in use |
 //! | [`plan`] | snapshot + time → changes to propose |
 //! | [`assignment`] | what one node needs to know |
+//! | [`silence`] | whether a node that is not heard of is dead |
 //! | [`validate`] | checks of what clients send |
 
 mod allocator;
@@ -23,6 +24,7 @@ pub mod object;
 mod orchestrator;
 pub mod plan;
 mod scheduler;
+pub mod silence;
 pub mod state;
 pub mod subnet;
 pub mod table;

@@ -10,7 +10,7 @@ use crate::subnet::AddressSet;
 use crate::table::{Keyed, Table};
 use crate::time;
 use gantry_model::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
-use gantry_model::node::Node;
+use gantry_model::node::{Node, NodeState};
 use gantry_model::secret::{Config, Secret};
 use gantry_model::service::{Service, Version};
 use gantry_model::task::{Task, TaskState, TaskStatus};
@@ -261,6 +261,7 @@ impl State {
                 stamp.mark(&mut node.version, &mut node.created_at, &mut node.updated_at);
                 let known = self.node(&node.id).filter(|old| old.status.state == node.status.state);
                 node.status.since = known.map_or_else(|| stamp.now.clone(), |old| old.status.since.clone());
+                node.status.gone &= node.status.state == NodeState::Down;
             }
             Object::Service(service) => {
                 stamp.mark(&mut service.version, &mut service.created_at, &mut service.updated_at);

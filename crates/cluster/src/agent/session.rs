@@ -19,6 +19,8 @@ use tonic::transport::Channel;
 
 /// First and longest pause between tries. A node that was cut off must know within two seconds what changed meanwhile.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// How often to look whether other nodes fell silent: the leader hears of it at once, not with the next heartbeat.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long the leader may take to answer the beginning of a session.
 const OPENING: Duration = Duration::from_secs(5);
 
@@ -151,18 +153,37 @@ async fn beat(
 ) -> Result<()> {
     let mut client = DispatcherClient::new(channel);
     let mut last = Instant::now();
-    while let Some(now) = due(last, &mut period).await {
+    let mut told = Vec::new();
+    loop {
+        let now = tokio::select! {
+            due = due(last, &mut period) => match due {
+                Some(now) => now,
+                None => return Ok(()),
+            },
+            () = silence_changes(agent, &told) => *period.borrow(),
+        };
         last = Instant::now();
+        told = agent.shared.config.executor.silent_nodes();
+        if let Some(leader) = agent.calls().leader().filter(|leader| told.contains(&leader.node_id)) {
+            return Err(Error::unavailable(format!("nothing is heard of manager {}", leader.addr)));
+        }
         let paths = serde_json::to_vec(&agent.shared.config.executor.path_trouble())
             .map_err(|e| Error::trouble("report the paths to other nodes", &e))?;
-        let heartbeat = client.heartbeat(HeartbeatRequest { session_id: session.clone(), paths });
+        let silent = told.iter().map(ToString::to_string).collect();
+        let heartbeat = client.heartbeat(HeartbeatRequest { session_id: session.clone(), paths, silent });
         match tokio::time::timeout(now.max(Duration::from_secs(1)) * 2, heartbeat).await {
             Ok(Ok(_)) => {}
             Ok(Err(status)) => return Err(error_of(&status).0),
             Err(_) => return Err(Error::unavailable("the leader does not answer heartbeats")),
         }
     }
-    Ok(())
+}
+
+/// Waits until other nodes are silent than the leader was told.
+async fn silence_changes(agent: &Agent, told: &[NodeId]) {
+    while agent.shared.config.executor.silent_nodes() == told {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Waits until a period has passed since the last heartbeat, however often the leader says how long it is; `None` when the

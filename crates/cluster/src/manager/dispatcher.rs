@@ -206,6 +206,8 @@ impl Dispatcher for DispatcherService {
         if !self.manager.hub.heard(&subject.node_id, &request.get_ref().session_id) {
             return Err(status(Error::precondition("this session is not open here")));
         }
+        let silent = request.get_ref().silent.iter().filter_map(|id| NodeId::parse(id).ok()).collect();
+        self.manager.hub.note_silent(&subject.node_id, silent);
         let paths: Vec<PathTrouble> = status::parse(&request.get_ref().paths, "the paths of a node")?;
         if node.paths != paths || node.status.state != NodeState::Ready {
             for trouble in paths.iter().filter(|trouble| !node.paths.contains(trouble)) {

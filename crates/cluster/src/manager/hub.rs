@@ -3,9 +3,9 @@
 use crate::executor::LogMessage;
 use crate::proto::SessionMessage;
 use gantry_model::id::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -36,6 +36,8 @@ struct Session {
     id: String,
     sender: SessionSender,
     end: CancellationToken,
+    /// Nodes of which this one hears nothing, as it said with its last heartbeat.
+    silent: BTreeSet<NodeId>,
 }
 
 struct Reader {
@@ -50,7 +52,7 @@ impl Hub {
 
     /// Takes up a session; an older one of the same node ends.
     pub fn open(&self, node: NodeId, id: String, sender: SessionSender, end: CancellationToken) {
-        let session = Session { id, sender, end };
+        let session = Session { id, sender, end, silent: BTreeSet::new() };
         let mut inner = self.lock();
         inner.heard.insert(node.clone(), Instant::now());
         if let Some(old) = inner.sessions.insert(node, session) {
@@ -113,6 +115,25 @@ impl Hub {
             inner.heard.insert(node.clone(), Instant::now());
         }
         known
+    }
+
+    /// Notes of which nodes one hears nothing.
+    pub fn note_silent(&self, node: &NodeId, silent: BTreeSet<NodeId>) {
+        if let Some(session) = self.lock().sessions.get_mut(node) {
+            session.silent = silent;
+        }
+    }
+
+    /// By node: those of which it hears nothing.
+    pub fn silent_for(&self) -> BTreeMap<NodeId, BTreeSet<NodeId>> {
+        let inner = self.lock();
+        inner.sessions.iter().map(|(node, session)| (node.clone(), session.silent.clone())).collect()
+    }
+
+    /// The nodes of which this leader heard within this time.
+    pub fn heard_within(&self, span: Duration) -> BTreeSet<NodeId> {
+        let inner = self.lock();
+        inner.heard.iter().filter(|(_, at)| at.elapsed() < span).map(|(node, _)| node.clone()).collect()
     }
 
     /// When this leader last heard of a node.

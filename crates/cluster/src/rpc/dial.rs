@@ -1,6 +1,8 @@
 //! Opens connections to other nodes. The server's name in the certificate check is the role or the node that we want to reach.
 
 use crate::identity::tls::Credentials;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use gantry_model::id::NodeId;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -13,9 +15,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// How long a connection may take to be made. Short, so that a path that has healed is found again within two seconds: the kernel repeats a
-/// lost SYN only after one, three and seven seconds.
+/// How long a connection may take to be made. Short, so that a path that has healed is found again within two seconds.
 const CONNECT: Duration = Duration::from_secs(1);
+/// A second SYN is sent so soon after the first, and so on: the kernel repeats a lost one only after one, three and seven seconds.
+const AGAIN: Duration = Duration::from_millis(200);
 /// A connection on which nothing is heard for this long, although we asked, is given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Largest message: an assignment or a Raft entry with many secrets.
@@ -106,12 +109,23 @@ async fn connect(
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(addr)
-        .await
-        .map_err(|e| io::Error::new(e.kind(), format!("connect to {addr}: {e}")))?;
+    let stream =
+        reach(addr).await.map_err(|e| io::Error::new(e.kind(), format!("connect to {addr}: {e}")))?;
     stream.set_nodelay(true)?;
     TlsConnector::from(config)
         .connect(name, stream)
         .await
         .map_err(|e| io::Error::new(e.kind(), format!("TLS handshake with {addr}: {e}")))
+}
+
+/// The first of several connections, begun one after the other while none of them is made. A refusal is final.
+async fn reach(addr: &str) -> io::Result<TcpStream> {
+    let mut attempts = FuturesUnordered::new();
+    loop {
+        attempts.push(TcpStream::connect(addr));
+        tokio::select! {
+            Some(made) = attempts.next() => return made,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
 }

@@ -39,6 +39,11 @@ impl LeaderCalls {
         self.lock().managers.clone()
     }
 
+    /// The manager that led when last asked.
+    pub fn leader(&self) -> Option<RemoteManager> {
+        self.lock().leader.clone()
+    }
+
     /// Takes the managers that the leader named. An empty list is ignored: it would cut the node off for ever.
     pub fn learn(&self, managers: Vec<RemoteManager>) -> bool {
         let mut shared = self.lock();

@@ -7,7 +7,7 @@ use gantry_cluster::{
     Adopted, Cluster, ClusterConfig, Error, Executor, InitRequest, JoinRequest, LogChunk, LogOptions,
     LogSource, LogStream, TaskContext, TaskController, TaskError, TaskExit, Timing, async_trait,
 };
-use gantry_model::id::TaskId;
+use gantry_model::id::{NodeId, TaskId};
 use gantry_model::node::{NodeDescription, NodePlatform, NodeResources, PathTrouble};
 use gantry_model::overlay::OverlayState;
 use gantry_model::service::{ContainerSpec, Replicated, ServiceMode, ServiceSpec, TaskSpec};
@@ -37,6 +37,7 @@ pub struct Containers {
     pub starts: Mutex<Vec<TaskId>>,
     pub overlays: Mutex<Vec<OverlayState>>,
     pub trouble: Mutex<Vec<PathTrouble>>,
+    pub silent: Mutex<Vec<NodeId>>,
 }
 
 impl Containers {
@@ -103,6 +104,10 @@ impl Executor for PretendExecutor {
 
     fn path_trouble(&self) -> Vec<PathTrouble> {
         self.containers.trouble.lock().unwrap().clone()
+    }
+
+    fn silent_nodes(&self) -> Vec<NodeId> {
+        self.containers.silent.lock().unwrap().clone()
     }
 }
 

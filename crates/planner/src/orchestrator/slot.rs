@@ -123,12 +123,14 @@ pub enum Fitness {
     Unwanted,
 }
 
-/// Whether a node does not answer, for longer than the grace: one heartbeat more than it took to call it down.
+/// Whether a node does not answer, for longer than the grace: one heartbeat more than it took to call it down. One that is dead
+/// beyond doubt has none.
 pub fn is_lost(draft: &mut Draft<'_>, node: &NodeId) -> bool {
     let Some(node) = draft.state.node(node).cloned() else { return true };
     match node.status.state {
         NodeState::Ready | NodeState::Unknown => false,
         NodeState::Disconnected => true,
+        NodeState::Down if node.status.gone => true,
         NodeState::Down => {
             let period =
                 draft.state.cluster().map_or(0, |record| record.cluster.spec.dispatcher.heartbeat_period);

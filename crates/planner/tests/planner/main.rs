@@ -6,6 +6,7 @@ mod networks;
 mod refusals;
 mod scheduling;
 mod services;
+mod silence;
 mod simulation;
 mod store;
 mod throughput;
