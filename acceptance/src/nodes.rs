@@ -166,10 +166,7 @@ impl Nodes {
 
     /// Runs the sample server as a client in the network of a container that is known by its process: no daemon is needed.
     pub fn in_container_of(&self, pid: i64, args: &[&str]) -> String {
-        let pid = u32::try_from(pid).unwrap_or_else(|_| panic!("no process id: {pid}"));
-        let netns = NetNs::of_process(pid).unwrap_or_else(|e| panic!("process {pid}: {e}"));
-        let output = inside(&netns, || Command::new(image::sample_server()).args(&args[1..]).output());
-        let answer = answer(output.unwrap_or_else(|e| panic!("start {args:?}: {e}")));
+        let answer = client_of(pid, args);
         assert_eq!(answer.code, 0, "{args:?} in the network of process {pid}: {}", answer.err);
         answer.out
     }
@@ -205,6 +202,14 @@ impl Drop for Nodes {
             eprintln!("take down playground {name}: {}", whole(&error));
         }
     }
+}
+
+/// As [`Nodes::in_container_of`], from any thread and whatever comes of it.
+pub fn client_of(pid: i64, args: &[&str]) -> Answer {
+    let pid = u32::try_from(pid).unwrap_or_else(|_| panic!("no process id: {pid}"));
+    let netns = NetNs::of_process(pid).unwrap_or_else(|e| panic!("process {pid}: {e}"));
+    let output = inside(&netns, || Command::new(image::sample_server()).args(&args[1..]).output());
+    answer(output.unwrap_or_else(|e| panic!("start {args:?}: {e}")))
 }
 
 fn keep_logs(playground: &Playground) {

@@ -16,7 +16,8 @@ pub const CASES: &[Case<Nodes>] = &[
     ("a_node_that_dies_is_replaced_by_the_others", a_node_that_dies_is_replaced_by_the_others),
 ];
 
-fn leader(nodes: &Nodes, ask: usize) -> usize {
+/// The number of the leading node, by what another says.
+pub fn leader(nodes: &Nodes, ask: usize) -> usize {
     let table = nodes.docker(ask).ok_args(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"]);
     (1..=3)
         .find(|n| table.contains(&format!("{} Leader", nodes.hostname(*n))))
@@ -80,11 +81,21 @@ fn two_lost_reads_go_on_and_writes_fail_at_once(nodes: &Nodes) {
     running(nodes, 2, "base", 4);
 }
 
+/// Eight seconds until the tasks run elsewhere, and what a busy machine needs to answer the questions.
+const REPLACED: Duration = Duration::from_secs(10);
+
 fn a_node_that_dies_is_replaced_by_the_others(nodes: &Nodes) {
-    nodes.playground().kill_node(3).unwrap_or_else(|e| panic!("{e}"));
+    // With Docker's own heartbeat. The leader dies if it can: the registry is on node 1.
+    nodes.docker(1).ok("swarm update --dispatcher-heartbeat 5s");
+    let leader = leader(nodes, 1);
+    let dying = if leader == 1 { 3 } else { leader };
+    let other = 5 - dying;
+    println!("  node {dying} dies, node {leader} leads");
+    nodes.playground().kill_node(dying).unwrap_or_else(|e| panic!("{e}"));
     let start = Instant::now();
     wait::until("four tasks run on the two others", Duration::from_secs(45), || {
-        let table = nodes.docker(1).ok_args(&[
+        // While there is no leader there may be no answer.
+        let table = nodes.docker(other).try_run([
             "service",
             "ps",
             "base",
@@ -93,11 +104,12 @@ fn a_node_that_dies_is_replaced_by_the_others(nodes: &Nodes) {
             "--format",
             "{{.Node}} {{.CurrentState}}",
         ]);
-        let good =
-            table.lines().filter(|l| l.contains(" Running") && !l.starts_with(&nodes.hostname(3))).count();
-        wait::that(good == 4, table)
+        let good = |line: &&str| line.contains(" Running") && !line.starts_with(&nodes.hostname(dying));
+        wait::that(table.out.lines().filter(good).count() == 4, table.out + &table.err)
     });
-    println!("  the tasks ran elsewhere {:.1} s after the node died", start.elapsed().as_secs_f64());
+    let took = start.elapsed();
+    println!("  the tasks ran elsewhere {:.1} s after the node died", took.as_secs_f64());
+    assert!(took <= REPLACED, "the tasks ran elsewhere only {took:?} after the node died");
     wait::until("only living tasks answer", SOON, || {
         let answer =
             nodes.docker(1).try_run(["exec", "look1", "/sample-server", "get", "http://base/", "40"]);

@@ -1,10 +1,11 @@
 //! Paths between nodes that fail: named within seconds, and nothing stays stale when they heal.
 
 use acceptance::cluster::{image, running, values};
-use acceptance::nodes::Nodes;
+use acceptance::nodes::{Nodes, client_of};
 use acceptance::suite::Case;
 use acceptance::wait;
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// The cases.
 pub const CASES: &[Case<Nodes>] = &[
@@ -44,6 +45,9 @@ fn named(nodes: &Nodes, cause: &str) {
     says("the daemons' log", &|| nodes.daemon_log(1) + &nodes.daemon_log(2));
 }
 
+/// So long after a healing a name or virtual address may be stale.
+const STALE: Duration = Duration::from_secs(2);
+
 /// Puts the path between nodes 1 and 2 right again, also when the case fails, so that the next one starts clean.
 struct Heal<'a>(&'a Nodes);
 
@@ -80,6 +84,35 @@ fn an_underlay_mtu_that_is_too_small_is_named(nodes: &Nodes) {
     healed(nodes);
 }
 
+/// Tasks of the service that run, as addresses, by what `tasks.part` answers in the container of this process.
+fn names(pid: i64) -> BTreeSet<String> {
+    client_of(pid, &["/sample-server", "dns", "tasks.part"]).out.lines().map(str::to_owned).collect()
+}
+
+/// How long after `healed` the node first answered right: by name, and by the virtual address. A question counts from when it was asked.
+fn right_after(healed: Instant, pid: i64, truth: &BTreeSet<String>) -> Result<(Duration, Duration), String> {
+    let first = |right: &dyn Fn() -> Result<(), String>| -> Result<Duration, String> {
+        loop {
+            let asked = healed.elapsed();
+            match right() {
+                Ok(()) => return Ok(asked),
+                Err(why) if asked > Duration::from_secs(20) => return Err(why),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    };
+    let by_name = first(&|| {
+        let seen = names(pid);
+        wait::that(seen == *truth, format!("tasks.part is {seen:?}, not {truth:?}"))
+    })?;
+    let by_address = first(&|| {
+        let answer = client_of(pid, &["/sample-server", "get", "http://part/", "24"]);
+        let hosts = values(&answer.out, "host").len();
+        wait::that(answer.code == 0 && hosts == truth.len(), format!("{} {}", answer.out, answer.err))
+    })?;
+    Ok((by_name, by_address))
+}
+
 fn two_nodes_cut_off_from_each_other_heal_without_stale_names(nodes: &Nodes) {
     let docker = nodes.docker(1);
     docker.ok("network create -d overlay --attachable cut");
@@ -88,37 +121,48 @@ fn two_nodes_cut_off_from_each_other_heal_without_stale_names(nodes: &Nodes) {
         image(nodes)
     ));
     running(nodes, 1, "part", 3);
-    for number in 1..=3 {
-        nodes
-            .docker(number)
-            .ok(&format!("run -d --name eye{number} --network cut {} sleep 300", image(nodes)));
-    }
-    nodes.playground().cut(2, 3).unwrap_or_else(|e| panic!("{e}"));
-    // What changes while they are apart must be known to both when they are together again.
-    let (number, id) = nodes.container_of("part");
-    nodes.docker(number).ok(&format!("kill {id}"));
-    running(nodes, 1, "part", 3);
-    nodes.playground().heal(2, 3).unwrap_or_else(|e| panic!("{e}"));
-    for number in 1..=3 {
-        wait::until(
-            &format!("node {number} reaches exactly the living tasks"),
-            Duration::from_secs(6),
-            || {
-                let answer = nodes.docker(number).try_run([
-                    "exec",
-                    &format!("eye{number}"),
-                    "/sample-server",
-                    "get",
-                    "http://part/",
-                    "20",
-                ]);
-                wait::that(
-                    answer.code == 0 && values(&answer.out, "host").len() == 3,
-                    format!("{} {}", answer.out, answer.err),
-                )
-            },
+    let eyes: Vec<i64> = (1..=3)
+        .map(|number| {
+            let docker = nodes.docker(number);
+            docker.ok(&format!("run -d --name eye{number} --network cut {} sleep 300", image(nodes)));
+            docker.inspect(&format!("eye{number}"))["State"]["Pid"].as_i64().unwrap_or_default()
+        })
+        .collect();
+    // The leader and another: that one hears nothing from the managers meanwhile, and its tasks are replaced.
+    let (leader, third) = match super::managers::leader(nodes, 1) {
+        1 => (1, 2),
+        other => (other, 1),
+    };
+    let lost = (1..=3).find(|n| *n != leader && *n != third).unwrap_or(3);
+    nodes.playground().cut(leader, lost).unwrap_or_else(|e| panic!("{e}"));
+    wait::until("the tasks of the node that is cut off are replaced", Duration::from_secs(45), || {
+        let running = ["service", "ps", "part", "--filter", "desired-state=running", "--format"];
+        let table = nodes.docker(third).ok_args(&[&running[..], &["{{.Node}} {{.CurrentState}}"]].concat());
+        let good = |line: &&str| line.contains(" Running") && !line.starts_with(&nodes.hostname(lost));
+        wait::that(table.lines().filter(good).count() == 3, table)
+    });
+    let truth = wait::until("three tasks have names", Duration::from_secs(10), || {
+        let seen = names(eyes[third - 1]);
+        if seen.len() == 3 { Ok(seen) } else { Err(format!("{seen:?}")) }
+    });
+    assert_ne!(names(eyes[lost - 1]), truth, "what is cut off cannot know what changed");
+    nodes.playground().heal(leader, lost).unwrap_or_else(|e| panic!("{e}"));
+    let healed = Instant::now();
+    let times: Vec<_> = std::thread::scope(|scope| {
+        let ask = |pid: &i64| {
+            scope.spawn({
+                let (pid, truth) = (*pid, &truth);
+                move || right_after(healed, pid, truth)
+            })
+        };
+        let asking: Vec<_> = eyes.iter().map(ask).collect();
+        asking.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("panicked".into()))).collect()
+    });
+    for (number, times) in (1..).zip(times) {
+        let (by_name, by_address) = times.unwrap_or_else(|why| panic!("node {number}: {why}"));
+        println!(
+            "  node {number} was right {by_name:.1?} after the healing by name, {by_address:.1?} by virtual address"
         );
-        let names = nodes.docker(number).ok(&format!("exec eye{number} /sample-server dns tasks.part"));
-        assert_eq!(names.lines().count(), 3, "node {number}: {names}");
+        assert!(by_name <= STALE && by_address <= STALE, "node {number} was stale for too long");
     }
 }
