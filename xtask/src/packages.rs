@@ -26,6 +26,7 @@ pub const FOR_TESTS: &[Package] = &[
     Package { name: "containerd", shown_by: &["/usr/bin/ctr"] },
     Package { name: "podman", shown_by: &["/usr/bin/podman"] },
     Package { name: "catatonit", shown_by: &["/usr/bin/catatonit"] },
+    Package { name: "dbus-daemon", shown_by: &["/usr/bin/dbus-daemon"] },
     Package { name: "uidmap", shown_by: &["/usr/bin/newuidmap"] },
 ];
 

@@ -24,7 +24,9 @@ pub use error::CgroupError;
 pub use folder::{Folder, open_folder};
 use folder::{collect_processes, create_folder, remove_tree};
 pub use hierarchy::{Hierarchies, Hierarchy, Layout, Version};
-pub use limits::{Absence, BlockLimits, CpuLimits, InForce, Limits, MemoryLimits, Rate, Setting};
+pub use limits::{
+    Absence, BlockLimits, CpuLimits, InForce, Limits, MemoryLimits, Rate, Setting, weight_of_shares,
+};
 pub use stats::{BlockStats, CpuStats, HugePageStats, MemoryStats, PidsStats, Stats};
 
 /// One group in all hierarchies.

@@ -4,6 +4,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod clock;
 pub mod conntrack;
+pub mod dbus;
 pub mod executable;
 pub mod file_lock;
 pub mod keyring;

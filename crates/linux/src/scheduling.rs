@@ -67,6 +67,14 @@ impl BitList {
         self.words[number / 64] |= 1 << (number % 64);
     }
 
+    /// Its bits, the lowest byte first, without zero bytes at the end.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> {
+        let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes.truncate(length);
+        bytes.into_iter()
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()

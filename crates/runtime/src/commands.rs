@@ -25,6 +25,7 @@ use crate::{
     error::{Act, Error, Result},
     log::{self, Format, Log},
     monitor, pid1,
+    plan::Manager,
     privilege::Privilege,
     protect,
     state::{DEFAULT_ROOT, Store},
@@ -39,16 +40,6 @@ pub struct Global {
     pub manager: Manager,
     /// The executable that checkpoints and restores.
     pub criu: PathBuf,
-}
-
-/// Who makes the cgroups of new containers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Manager {
-    /// The runtime itself.
-    #[default]
-    Files,
-    /// systemd, over D-Bus.
-    Systemd,
 }
 
 const USAGE: &str = "\

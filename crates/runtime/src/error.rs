@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gantry_linux::{cgroup::CgroupError, mount::MountError, root::RootError, seccomp::CompileError};
+use gantry_linux::{
+    cgroup::CgroupError, dbus::DbusError, mount::MountError, root::RootError, seccomp::CompileError,
+};
 
 use crate::oci::DocumentError;
 
@@ -145,6 +147,23 @@ pub enum Error {
         id: String,
         /// What it is.
         status: String,
+    },
+    /// systemd cannot be asked, or refuses.
+    #[error("{act}")]
+    Systemd {
+        /// What was tried, on what.
+        act: String,
+        /// Why not.
+        #[source]
+        source: DbusError,
+    },
+    /// A job of systemd failed.
+    #[error("{act}: the job ended as {result}")]
+    SystemdJob {
+        /// What was waited for.
+        act: String,
+        /// How it ended.
+        result: String,
     },
     /// A state file is damaged.
     #[error("parse state {path}")]

@@ -15,6 +15,8 @@ pub struct Filter {
     pub program: Program,
     /// Flags.
     pub flags: LoadFlags,
+    /// Whether it asks an agent.
+    pub listens: bool,
 }
 
 /// Compiles a filter.
@@ -23,7 +25,7 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter> {
     let listens = agent::Site::of(Some(seccomp))?.is_some();
     let flags = load_flags(seccomp, listens)?;
     let flags = if listens { flags.with_listener() } else { flags };
-    Ok(Filter { program: policy.compile()?, flags })
+    Ok(Filter { program: policy.compile()?, flags, listens })
 }
 
 fn unsupported(field: &str, problem: &str) -> Error {

@@ -50,6 +50,11 @@ pub fn run(mut plan: Plan, channel: Channel) -> ! {
         Err(error) => fail(&channel, &error),
     };
     let (terminal, ready) = prepared;
+    // A filter that asks an agent is in force before the start, as with runc: whoever creates the container introduces it.
+    let early = plan.filter.as_ref().is_some_and(|filter| filter.listens);
+    if early && let Err(error) = settle(&plan, &ready, &channel) {
+        fail(&channel, &error);
+    }
     if let Err(error) =
         channel.report(&FromInit::Ready(terminal)).act(|| "report that it is ready".to_owned())
     {
@@ -259,6 +264,20 @@ fn start_program(plan: &Plan, ready: &Ready, starter: &Channel) -> Result<Never>
     if let Some(hooks) = &plan.spec.hooks {
         hooks::run("startContainer", &hooks.start_container, &state(plan, Status::Created))?;
     }
+    let listens = plan.filter.as_ref().is_some_and(|filter| filter.listens);
+    if !listens {
+        settle(plan, ready, starter)?;
+    }
+    identity::close_others(plan.inherited.count(), starter.as_fd())?;
+    if !listens {
+        identity::become_user(process, &plan.capabilities, plan.filter.as_ref(), starter)?;
+    }
+    Err(ready.program.exec())
+}
+
+/// Everything about the process that hooks of the start need not see.
+fn settle(plan: &Plan, ready: &Ready, channel: &Channel) -> Result<()> {
+    let process = process_of(&plan.spec)?;
     if !plan.namespaces.has_user() {
         // Otherwise the runtime has done it: raising a limit needs a right over the host.
         plan.priority.limit()?;
@@ -273,9 +292,12 @@ fn start_program(plan: &Plan, ready: &Ready, starter: &Channel) -> Result<Never>
         _ => {}
     }
     identity::label(process, plan.proc.as_fd())?;
-    identity::close_others(plan.inherited.count(), starter.as_fd())?;
-    identity::become_user(process, &plan.capabilities, plan.filter.as_ref(), starter)?;
-    Err(ready.program.exec())
+    match &plan.filter {
+        Some(filter) if filter.listens => {
+            identity::become_user(process, &plan.capabilities, Some(filter), channel)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Lowers or raises how readily the kernel kills a process for want of memory.

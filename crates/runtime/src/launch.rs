@@ -21,9 +21,10 @@ use crate::{
     limits,
     network_devices::{self, Moved, Wanted},
     oci::{Hook, Spec, State, Status},
-    plan::{Choices, IdMaps, Plan},
+    plan::{Choices, IdMaps, Manager, Plan},
     rootless, stage,
     state::{Owner, Record, Store},
+    systemd::Scope,
 };
 
 /// A container that waits for its start.
@@ -39,8 +40,6 @@ pub struct Created {
     pub group: Cgroup,
     /// What was written to its state.
     pub record: Record,
-    /// The agent of its filter.
-    agent: Option<agent::Site>,
 }
 
 /// What is to be made.
@@ -89,7 +88,14 @@ struct Undone {
 fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<Created> {
     let Request { store, id, bundle, spec, owner, choices } = request;
     let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
-    let path = cgroup_path(id, &spec);
+    let scope = match choices.manager {
+        Manager::Systemd => Some(Scope::of(id, &spec)?),
+        Manager::Files => None,
+    };
+    let path = match &scope {
+        Some(scope) => format!("{}/{}", slice_path(&scope.slice), scope.unit),
+        None => cgroup_path(id, &spec),
+    };
     let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
     let named = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
     if named.exists() {
@@ -118,6 +124,7 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         started: false,
         cgroup: if group.folders().is_empty() { String::new() } else { path },
         owner,
+        scope: scope.clone(),
         keyring: choices.keyring,
         annotations: spec.annotations.clone(),
     };
@@ -133,12 +140,15 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         Ok(decided) => decided,
     };
     plan.joins_group = !group.folders().is_empty();
-    let launched = launch(plan, &group).and_then(|(child, channel)| {
+    let launched = launch(plan, &group, scope.as_ref()).and_then(|(child, channel)| {
         let made = Making { store, spec: &spec, group: &group, limits: &limits, inside, undone, record };
         made.finish(child, channel)
     });
     if launched.is_err() {
         // As above.
+        if let Some(scope) = &scope {
+            let _ = scope.stop();
+        }
         let _ = group.remove();
     }
     launched
@@ -178,8 +188,12 @@ fn slice_path(slice: &str) -> String {
     path
 }
 
-fn launch(plan: Plan, group: &Cgroup) -> Result<(Child, Channel)> {
-    let unified = group.create_unified().map_err(|source| Error::Cgroup { id: plan.id.clone(), source })?;
+fn launch(plan: Plan, group: &Cgroup, scope: Option<&Scope>) -> Result<(Child, Channel)> {
+    let unified = match scope {
+        None => group.create_unified().map_err(|source| Error::Cgroup { id: plan.id.clone(), source })?,
+        // systemd makes the folder, and moves the process into it.
+        Some(_) => None,
+    };
     if plan.namespaces.needs_stage() {
         return stage::launch(plan, unified.as_ref().map(AsFd::as_fd));
     }
@@ -249,9 +263,7 @@ impl Making<'_> {
         let mut moved = None;
         match self.steps(&child, &channel, &mut moved) {
             Ok(terminal) => {
-                let seccomp = self.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-                let (agent, group) = (agent::Site::of(seccomp)?, self.group.clone());
-                Ok(Created { child, channel, terminal, group, record: self.record, agent })
+                Ok(Created { child, channel, terminal, group: self.group.clone(), record: self.record })
             }
             Err(error) => {
                 // A first process that has failed by itself knows the cause better than whoever talked to it.
@@ -288,6 +300,10 @@ impl Making<'_> {
             *moved = Some(self.move_devices(child)?);
         }
         let cgroup_error = |source| Error::Cgroup { id: self.record.id.clone(), source };
+        if let Some(scope) = &self.record.scope {
+            let resources = self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+            scope.start(&self.record.id, child.pid, resources)?;
+        }
         self.group.create().map_err(cgroup_error)?;
         rootless::apply(self.group, self.limits, &self.record.id)?;
         if self.inside.user_namespace {
@@ -334,16 +350,17 @@ impl Making<'_> {
                         .tell(ToInit::HooksDone)
                         .act(|| "tell the first process of its hooks".to_owned())?;
                 }
+                Some(FromInit::Listener(listener)) => {
+                    let seccomp = self.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+                    if let Some(site) = agent::Site::of(seccomp)? {
+                        site.connect(child.pid, self.record.state(Status::Creating))?.give(&listener)?;
+                    }
+                }
                 Some(FromInit::Ready(terminal)) => return Ok(terminal),
                 Some(FromInit::Failed { exit_code, message }) => {
                     return Err(Error::Child { message, exit_code });
                 }
-                Some(
-                    FromInit::AwaitIds
-                    | FromInit::AwaitOffsets
-                    | FromInit::FirstProcess { .. }
-                    | FromInit::Listener(_),
-                ) => {
+                Some(FromInit::AwaitIds | FromInit::AwaitOffsets | FromInit::FirstProcess { .. }) => {
                     return Err(Error::ChildGone {
                         during: "its creation",
                         how: "it spoke out of turn".into(),
@@ -401,10 +418,8 @@ pub fn outcome(channel: &Channel, agent: Option<&Agent>) -> Result<()> {
 impl Created {
     /// Orders the start and waits until the program runs.
     pub fn order_start(&self) -> Result<()> {
-        let connect = |site: &agent::Site| site.connect(self.child.pid, self.record.state(Status::Created));
-        let agent = self.agent.as_ref().map(connect).transpose()?;
         self.channel.tell(ToInit::Start).act(|| format!("start container {}", self.record.id))?;
-        outcome(&self.channel, agent.as_ref())
+        outcome(&self.channel, None)
     }
 
     /// Orders the start, waits until the program runs, and remembers it.
@@ -446,6 +461,7 @@ pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
         Owner::Caller => poststop_hooks(&store.folder(&record.id)),
         Owner::Monitor => poststop_hooks(&record.bundle),
     };
+    let stopped = record.scope.as_ref().map_or(Ok(()), Scope::stop);
     // Without a pid namespace of its own the first process leaves others behind; with one this finds nothing.
     let cleaned =
         group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
@@ -453,7 +469,7 @@ pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
     if let Some(hooks) = hooks {
         tell_failed_hooks("poststop", Some(&hooks), &record.state(Status::Stopped));
     }
-    cleaned.and(removed)
+    cleaned.and(removed).and(stopped)
 }
 
 /// The hooks of a bundle; a quick look spares parsing the whole document for most.

@@ -58,3 +58,4 @@ pub mod signals;
 pub mod stage;
 pub mod start_socket;
 pub mod state;
+pub mod systemd;

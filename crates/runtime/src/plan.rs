@@ -170,6 +170,18 @@ pub struct Choices {
     pub keyring: Keyring,
     /// Do not use pivot_root.
     pub no_pivot: bool,
+    /// Who makes the cgroup.
+    pub manager: Manager,
+}
+
+/// Who makes the cgroups of new containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Manager {
+    /// The runtime itself.
+    #[default]
+    Files,
+    /// systemd, over D-Bus.
+    Systemd,
 }
 
 impl Plan {

@@ -17,6 +17,7 @@ use crate::{
     error::{Act, Error, Result},
     oci::{self, Spec, Status},
     plan::Keyring,
+    systemd::Scope,
 };
 
 /// Where state is kept unless `--root` says otherwise.
@@ -59,6 +60,9 @@ pub struct Record {
     pub cgroup: String,
     /// Who starts it.
     pub owner: Owner,
+    /// Its unit, when systemd has made its cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// Session keyring of its processes.
     #[serde(default)]
     pub keyring: Keyring,
@@ -266,6 +270,7 @@ mod tests {
             started: false,
             cgroup: "/x".into(),
             owner: Owner::Caller,
+            scope: None,
             keyring: Keyring::New,
             annotations: BTreeMap::new(),
         };

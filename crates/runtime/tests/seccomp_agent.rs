@@ -60,6 +60,7 @@ fn the_agent_gets_the_listener_with_the_state_of_the_process() {
     assert_eq!(document["metadata"], "told");
     assert_eq!(document["state"]["id"], sandbox.id.as_str());
     assert_eq!(document["pid"], sandbox.state()["pid"]);
+    assert_eq!(document["state"]["status"], "creating");
     // A later process has a filter, and so a listener, of its own.
     let file = sandbox.path("exec.pid");
     let status = sandbox

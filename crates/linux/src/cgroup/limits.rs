@@ -3,6 +3,8 @@
 mod v1;
 mod v2;
 
+pub use v2::weight_of_shares;
+
 use std::collections::BTreeMap;
 
 use super::DeviceRule;

@@ -114,7 +114,7 @@ impl Options {
     }
 
     /// The rest of what a launch needs.
-    pub fn choices(&self, spec: &Spec, gate: Gate) -> Result<Choices> {
+    pub fn choices(&self, global: &Global, spec: &Spec, gate: Gate) -> Result<Choices> {
         Ok(Choices {
             overlay: None,
             stdio: self.stdio(spec)?,
@@ -123,6 +123,7 @@ impl Options {
             inherited: Inherited::take(self.preserve_fds)?,
             keyring: self.keyring,
             no_pivot: self.no_pivot,
+            manager: global.manager,
         })
     }
 
@@ -183,7 +184,7 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let prepared = configuration(global, &options).and_then(|spec| {
         let listener =
             start_socket::listen(&folder).act(|| format!("create the start socket of {}", options.id))?;
-        let choices = options.choices(&spec, Gate::Socket(listener))?;
+        let choices = options.choices(global, &spec, Gate::Socket(listener))?;
         Ok((spec, choices))
     });
     let (spec, choices) = match prepared {

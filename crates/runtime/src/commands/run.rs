@@ -62,7 +62,7 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
 
 fn prepare(global: &Global, options: &Options) -> Result<(Spec, Choices, Option<SignalFd>)> {
     let spec = create::configuration(global, options)?;
-    let choices = options.choices(&spec, Gate::Channel)?;
+    let choices = options.choices(global, &spec, Gate::Channel)?;
     let signals = if options.detach { None } else { Some(foreground::take_signals()?) };
     Ok((spec, choices, signals))
 }

@@ -6,7 +6,6 @@ use gantry_linux::process;
 
 use super::{Global, operand};
 use crate::{
-    agent,
     channel::ToInit,
     error::{Act, Error, Result},
     launch,
@@ -33,11 +32,8 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let spec = global.store.config(&record);
     let notify = Notify::listen(&folder)?;
     let pidfd = process::pidfd(record.pid);
-    let seccomp = spec.as_ref().ok().and_then(|spec| spec.linux.as_ref()?.seccomp.as_ref());
-    let agent =
-        agent::Site::of(seccomp)?.map(|site| site.connect(record.pid, record.state(status))).transpose()?;
     channel.tell(ToInit::Start).act(|| format!("start container {id}"))?;
-    launch::outcome(&channel, agent.as_ref())?;
+    launch::outcome(&channel, None)?;
     record.started = true;
     global.store.save(&record)?;
     // It has served its purpose; delete removes it too.

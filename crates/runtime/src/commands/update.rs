@@ -81,6 +81,9 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     if !record.is_alive() {
         return Err(Error::NotRunning(record.id));
     }
+    if let Some(scope) = &record.scope {
+        scope.update(&changes.resources)?;
+    }
     let limits = limits::for_update(&changes.resources)?;
     limits::apply(&record.group()?, &limits, &record.id)?;
     Ok(0)

@@ -18,7 +18,7 @@ use crate::{
     inherited::Inherited,
     launch::{self, Created},
     oci::{Hooks, Process, Spec, Status},
-    plan::{Choices, Gate, Keyring, Stdio},
+    plan::{Choices, Gate, Keyring, Manager, Stdio},
     state::{Owner, Store},
 };
 
@@ -133,6 +133,7 @@ fn own_container(
         inherited: Inherited::default(),
         keyring: Keyring::New,
         no_pivot: false,
+        manager: Manager::Files,
     };
     let request = launch::Request { store, id: &config.id, bundle, spec, owner: Owner::Monitor, choices };
     let mut created = launch::create(request)?;

@@ -113,7 +113,7 @@ fn max_or(value: i64) -> String {
 
 /// Shares 2..=262144 onto weights 1..=10000 so that the defaults, 1024 and 100, agree too: the power of ten that is
 /// quadratic in the binary logarithm, as runc (since 1.3.2) and crun do it.
-fn weight_of_shares(shares: u64) -> u64 {
+pub fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,
