@@ -47,12 +47,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         properties: &["config/process/rlimits/twice", "linux/seccomp/architecture/unknown"],
     },
     Exception {
-        runtime: Runtime::Gantry,
-        certainty: Certainty::Always,
-        reason: "gantry-runtime does not have it yet",
-        properties: &["linux/intelRdt"],
-    },
-    Exception {
         runtime: Runtime::Runc,
         certainty: Certainty::Always,
         reason: "runc does not use the controllers that a hybrid layout leaves to the unified hierarchy",

@@ -148,7 +148,7 @@ impl Connection {
     }
 
     /// The next message that is no answer to a call.
-    pub fn next(&mut self) -> Result<Message, DbusError> {
+    pub fn next_message(&mut self) -> Result<Message, DbusError> {
         match self.waiting.pop_front() {
             Some(message) => Ok(message),
             None => self.receive(),

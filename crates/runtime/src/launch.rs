@@ -22,7 +22,7 @@ use crate::{
     network_devices::{self, Moved, Wanted},
     oci::{Hook, Spec, State, Status},
     plan::{Choices, IdMaps, Manager, Plan},
-    rootless, stage,
+    resctrl, rootless, stage,
     state::{Owner, Record, Store},
     systemd::Scope,
 };
@@ -114,6 +114,8 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
     let group = rootless::usable(named).map_err(cgroup_error)?;
     let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let limits = limits::for_new(resources)?;
+    let rdt = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+    let resctrl = rdt.map(|rdt| resctrl::check(id, rdt)).transpose()?;
     let record = Record {
         id: id.to_owned(),
         pid: 0,
@@ -125,6 +127,7 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         cgroup: if group.folders().is_empty() { String::new() } else { path },
         owner,
         scope: scope.clone(),
+        resctrl: resctrl.clone(),
         keyring: choices.keyring,
         annotations: spec.annotations.clone(),
     };
@@ -148,6 +151,9 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         // As above.
         if let Some(scope) = &scope {
             let _ = scope.stop();
+        }
+        if let Some(group) = &resctrl {
+            let _ = group.remove();
         }
         let _ = group.remove();
     }
@@ -303,6 +309,10 @@ impl Making<'_> {
         if let Some(scope) = &self.record.scope {
             let resources = self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
             scope.start(&self.record.id, child.pid, resources)?;
+        }
+        let rdt = self.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+        if let (Some(group), Some(rdt)) = (&self.record.resctrl, rdt) {
+            group.make(rdt, child.pid)?;
         }
         self.group.create().map_err(cgroup_error)?;
         rootless::apply(self.group, self.limits, &self.record.id)?;
@@ -461,6 +471,7 @@ pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
         Owner::Caller => poststop_hooks(&store.folder(&record.id)),
         Owner::Monitor => poststop_hooks(&record.bundle),
     };
+    let ungrouped = record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove);
     let stopped = record.scope.as_ref().map_or(Ok(()), Scope::stop);
     // Without a pid namespace of its own the first process leaves others behind; with one this finds nothing.
     let cleaned =
@@ -469,7 +480,7 @@ pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
     if let Some(hooks) = hooks {
         tell_failed_hooks("poststop", Some(&hooks), &record.state(Status::Stopped));
     }
-    cleaned.and(removed).and(stopped)
+    cleaned.and(removed).and(stopped).and(ungrouped)
 }
 
 /// The hooks of a bundle; a quick look spares parsing the whole document for most.

@@ -53,6 +53,7 @@ pub mod plan;
 pub mod privilege;
 pub mod program;
 pub mod protect;
+pub mod resctrl;
 pub mod rootless;
 pub mod signals;
 pub mod stage;

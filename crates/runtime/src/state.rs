@@ -17,6 +17,7 @@ use crate::{
     error::{Act, Error, Result},
     oci::{self, Spec, Status},
     plan::Keyring,
+    resctrl,
     systemd::Scope,
 };
 
@@ -63,6 +64,9 @@ pub struct Record {
     /// Its unit, when systemd has made its cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// Its group of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Group>,
     /// Session keyring of its processes.
     #[serde(default)]
     pub keyring: Keyring,
@@ -271,6 +275,7 @@ mod tests {
             cgroup: "/x".into(),
             owner: Owner::Caller,
             scope: None,
+            resctrl: None,
             keyring: Keyring::New,
             annotations: BTreeMap::new(),
         };

@@ -151,7 +151,8 @@ impl Systemd {
         let unit = call.body.first().and_then(Value::as_str).unwrap_or_default();
         let act = || format!("wait for systemd's {} of {unit}", call.member);
         loop {
-            let signal = self.connection.next().map_err(|source| Error::Systemd { act: act(), source })?;
+            let signal =
+                self.connection.next_message().map_err(|source| Error::Systemd { act: act(), source })?;
             if signal.member != "JobRemoved" || signal.body.get(1).and_then(Value::as_str) != Some(&job) {
                 continue;
             }

@@ -234,3 +234,17 @@ fn memory_kills_are_told_when_they_happen() {
     assert!(sandbox.output(&["kill", &sandbox.id, "KILL"]).status.success());
     assert!(events.wait().unwrap().success());
 }
+
+#[test]
+fn cache_and_bandwidth_are_refused_where_there_is_no_resctrl() {
+    let mut sandbox = limited("{}");
+    sandbox.linux().intel_rdt =
+        Some(gantry_runtime::oci::IntelRdt { l3_cache_schema: Some("L3:0=f".into()), ..Default::default() });
+    if fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        return;
+    }
+    let output = sandbox.run();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("needs resctrl"), "{}", text(&output.stderr));
+    assert!(leftovers(&sandbox).is_empty());
+}

@@ -79,7 +79,7 @@ impl Drop for Host {
 /// Answers as systemd does, and moves the process of a new scope where systemd would: into the unified hierarchy.
 fn serve(service: &mut Connection, calls: &Mutex<Vec<Message>>, slice: &str, result: &str) {
     let mut jobs = 0;
-    while let Ok(call) = service.next() {
+    while let Ok(call) = service.next_message() {
         if call.kind != Kind::Call {
             continue;
         }

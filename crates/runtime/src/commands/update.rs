@@ -84,6 +84,13 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     if let Some(scope) = &record.scope {
         scope.update(&changes.resources)?;
     }
+    if changes.rdt != IntelRdt::default() && !changes.from_file {
+        let group = record.resctrl.as_ref().ok_or_else(|| Error::Config {
+            field: "linux.intelRdt".into(),
+            problem: format!("container {} was made without it", record.id),
+        })?;
+        group.change(&changes.rdt)?;
+    }
     let limits = limits::for_update(&changes.resources)?;
     limits::apply(&record.group()?, &limits, &record.id)?;
     Ok(0)
