@@ -64,6 +64,11 @@ fn sum(pids: &[u32], part: Part) -> u64 {
     pids.iter().map(|pid| memory(*pid, part)).sum()
 }
 
+/// Private KiB of a process.
+pub fn private_kib(pid: u32) -> u64 {
+    memory(pid, Part::Private)
+}
+
 /// KiB.
 fn memory(pid: u32, part: Part) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();

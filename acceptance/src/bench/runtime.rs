@@ -1,132 +1,184 @@
-//! `run` of /bin/true from a bundle: gantry-runtime, runc and crun in turn.
+//! The runtime alone against crun and runc: containers from one bundle, in turn, in one run.
+
+mod bundle;
+mod memory;
 
 use super::{median_ms, table, timed};
+use gantry_linux::mount;
+use gantry_linux::namespace::{self, Namespaces};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 100;
+/// Rounds that warm the caches.
+const WARM: usize = 3;
+/// Containers that are started at once.
+const CROWD: usize = 200;
+const CROWD_ROUNDS: usize = 3;
 
 /// Measures and prints.
 pub fn run() -> Result<(), String> {
     // crun refuses a hybrid layout: in a private mount namespace it sees none.
     std::thread::spawn(|| {
-        crate::layout::hide_unified()?;
+        hide_unified()?;
         measure()
     })
     .join()
     .unwrap_or_else(|_| Err("the measuring thread panicked".to_owned()))
 }
 
+fn hide_unified() -> Result<(), String> {
+    namespace::unshare(Namespaces::MOUNT).map_err(|e| format!("make a mount namespace: {e}"))?;
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, rustix::fs::Mode::empty()).map_err(|e| format!("open /: {e}"))?;
+    let private = mount::Attributes::propagation(mount::Propagation::Private);
+    mount::set_attributes(rustix::fd::AsFd::as_fd(&root), mount::Depth::Recursive, private)
+        .map_err(|e| format!("make mounts private: {e}"))?;
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    if unified.exists() {
+        mount::unmount(unified).map_err(|e| format!("unmount {}: {e}", unified.display()))?;
+    }
+    Ok(())
+}
+
+/// A runtime under test with a state folder of its own.
+struct Runtime {
+    name: &'static str,
+    program: PathBuf,
+    root: PathBuf,
+}
+
+impl Runtime {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(&self.root).args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    fn call(&self, args: &[&str]) -> Result<(), String> {
+        let output = self.command(args).output();
+        let output = output.map_err(|e| format!("start {}: {e}", self.program.display()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{} {}: {}: {said}", self.name, args.join(" "), output.status))
+    }
+
+    /// As [`Runtime::call`] for what leaves a process behind, which would hold a pipe open.
+    fn leave(&self, args: &[&str]) -> Result<(), String> {
+        let status = self.command(args).stderr(Stdio::null()).status();
+        let status = status.map_err(|e| format!("start {}: {e}", self.program.display()))?;
+        if status.success() { Ok(()) } else { Err(format!("{} {}: {status}", self.name, args.join(" "))) }
+    }
+}
+
+/// One thing that is measured: by a runtime, with a name that nothing else has.
+type Case<'c> = &'c dyn Fn(&Runtime, &str) -> Result<Duration, String>;
+
 fn measure() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|e| format!("make a folder: {e}"))?;
-    let bundle = folder.path().join("bundle");
-    make_bundle(&bundle)?;
     let gantry = std::env::var_os("GANTRY_RUNTIME").map(PathBuf::from).ok_or("GANTRY_RUNTIME is not set")?;
     let runtimes = [
         ("gantry-runtime", gantry),
         ("crun", PathBuf::from("/usr/bin/crun")),
         ("runc", PathBuf::from("/usr/sbin/runc")),
+    ]
+    .map(|(name, program)| Runtime { name, program, root: folder.path().join(name) });
+    let (short, long) = (folder.path().join("short"), folder.path().join("long"));
+    bundle::make(&short, &["/bin/true"])?;
+    bundle::make(&long, &["/bin/sleep", "1000"])?;
+    let (short, long) = (path(&short)?, path(&long)?);
+    let mut rows = vec![
+        in_turn("run", ROUNDS, &runtimes, &|runtime, id| {
+            timed(|| runtime.call(&["run", "--bundle", short, id]))
+        })?,
+        in_turn("create + start + delete", ROUNDS, &runtimes, &|runtime, id| {
+            timed(|| {
+                runtime.leave(&["create", "--bundle", short, id])?;
+                runtime.call(&["start", id])?;
+                runtime.call(&["delete", "--force", id])
+            })
+        })?,
     ];
-    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); runtimes.len()];
-    for round in 0..ROUNDS + 3 {
-        for (index, (name, program)) in runtimes.iter().enumerate() {
-            let id = format!("bench-{name}-{}-{round}", std::process::id());
-            let taken = timed(|| start(program, &folder.path().join(name), &bundle, &id))?;
-            // The first rounds warm the caches.
-            if round >= 3 {
-                times[index].push(taken);
+    rows.push(exec(&runtimes, long)?);
+    let crowd = format!("{CROWD} × run --detach at once");
+    rows.push(in_turn(&crowd, CROWD_ROUNDS, &runtimes, &|runtime, id| start_crowd(runtime, long, id))?);
+    println!(
+        "containers of /bin/true (the crowd sleeps) from a bundle of `runc spec` with Docker's seccomp profile, no network \
+         set-up; medians in ms of {ROUNDS} rounds in turn (the crowd: {CROWD_ROUNDS})"
+    );
+    table(&["case", "gantry-runtime", "crun", "runc", "gantry / crun", "gantry / runc"], &rows);
+    memory::measure(&runtimes, short, long)
+}
+
+fn path(path: &Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| format!("{} is not text", path.display()))
+}
+
+fn in_turn(
+    name: &str,
+    rounds: usize,
+    runtimes: &[Runtime; 3],
+    case: Case<'_>,
+) -> Result<Vec<String>, String> {
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    let warm = WARM.min(rounds / 3);
+    for round in 0..rounds + warm {
+        for (runtime, times) in runtimes.iter().zip(&mut times) {
+            let id = format!("gty-bench-{}-{}-{round}", runtime.name, std::process::id());
+            let taken = case(runtime, &id)?;
+            if round >= warm {
+                times.push(taken);
             }
         }
     }
-    let own = median_ms(&mut times[0]);
-    let rows = runtimes.iter().zip(&mut times).map(|((name, _), times)| {
-        let median = median_ms(times);
-        vec![(*name).to_owned(), format!("{median:.2}"), format!("{:.2}", own / median)]
-    });
-    println!(
-        "`run` of /bin/true, Docker's default mounts and seccomp, no network setup, {ROUNDS} rounds in turn"
-    );
-    table(&["runtime", "median ms", "gantry's time / its time"], &rows.collect::<Vec<_>>());
-    Ok(())
+    let [own, crun, runc] = times.map(|mut times| median_ms(&mut times));
+    let ms = |value: f64| format!("{value:.2}");
+    Ok(vec![name.to_owned(), ms(own), ms(crun), ms(runc), ms(own / crun), ms(own / runc)])
 }
 
-fn start(program: &Path, root: &Path, bundle: &Path, id: &str) -> Result<(), String> {
-    let output =
-        Command::new(program).arg("--root").arg(root).arg("run").arg("--bundle").arg(bundle).arg(id).output();
-    let output = output.map_err(|e| format!("start {}: {e}", program.display()))?;
-    if output.status.success() {
-        return Ok(());
+fn exec(runtimes: &[Runtime; 3], bundle: &str) -> Result<Vec<String>, String> {
+    let id = format!("gty-bench-exec-{}", std::process::id());
+    let measured = runtimes
+        .iter()
+        .try_for_each(|runtime| runtime.leave(&["run", "--detach", "--bundle", bundle, &id]))
+        .and_then(|()| {
+            in_turn("exec", ROUNDS, runtimes, &|runtime, _| {
+                timed(|| runtime.call(&["exec", &id, "/bin/true"]))
+            })
+        });
+    for runtime in runtimes {
+        // One that was not made has nothing to delete; what went wrong has been told.
+        let _ = runtime.call(&["delete", "--force", &id]);
     }
-    Err(format!("{} run: {}: {}", program.display(), output.status, String::from_utf8_lossy(&output.stderr)))
+    measured
 }
 
-/// A bundle as `runc spec` writes it, without terminal and with Docker's seccomp profile left to each runtime's reading.
-fn make_bundle(bundle: &Path) -> Result<(), String> {
-    let bin = bundle.join("rootfs/bin");
-    std::fs::create_dir_all(&bin).map_err(|e| format!("make {}: {e}", bin.display()))?;
-    for name in ["busybox", "true", "sh"] {
-        std::fs::copy("/bin/busybox", bin.join(name)).map_err(|e| format!("copy busybox: {e}"))?;
+/// The time until the last of many containers runs.
+fn start_crowd(runtime: &Runtime, bundle: &str, id: &str) -> Result<Duration, String> {
+    let names: Vec<String> = (0..CROWD).map(|number| format!("{id}-{number}")).collect();
+    let begin = Instant::now();
+    let children: Vec<_> = names
+        .iter()
+        .map(|name| {
+            runtime.command(&["run", "--detach", "--bundle", bundle, name]).stderr(Stdio::null()).spawn()
+        })
+        .collect();
+    let failed = children
+        .into_iter()
+        .map(|child| child.and_then(|mut child| child.wait()))
+        .filter(|status| !status.as_ref().is_ok_and(|status| status.success()))
+        .count();
+    let taken = begin.elapsed();
+    for name in &names {
+        // As above.
+        let _ = runtime.call(&["delete", "--force", name]);
     }
-    for folder in ["proc", "sys", "dev"] {
-        std::fs::create_dir_all(bundle.join("rootfs").join(folder))
-            .map_err(|e| format!("make {folder}: {e}"))?;
+    if failed == 0 {
+        Ok(taken)
+    } else {
+        Err(format!("{failed} of {CROWD} starts of {} failed", runtime.name))
     }
-    let spec = Command::new("/usr/sbin/runc").arg("spec").current_dir(bundle).output();
-    spec.map_err(|e| format!("run runc spec: {e}"))?;
-    let path = bundle.join("config.json");
-    let text = std::fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
-    let mut config: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|e| format!("parse {}: {e}", path.display()))?;
-    config["process"]["terminal"] = false.into();
-    config["process"]["args"] = serde_json::json!(["/bin/true"]);
-    config["linux"]["seccomp"] = seccomp();
-    std::fs::write(&path, config.to_string()).map_err(|e| format!("write {}: {e}", path.display()))
-}
-
-/// A deny list of the size that matters: the cost is in loading and walking the filter, not in its verdicts.
-fn seccomp() -> serde_json::Value {
-    let names: &[&str] = &[
-        "acct",
-        "add_key",
-        "bpf",
-        "clock_settime",
-        "create_module",
-        "delete_module",
-        "finit_module",
-        "init_module",
-        "ioperm",
-        "iopl",
-        "kcmp",
-        "kexec_load",
-        "keyctl",
-        "lookup_dcookie",
-        "mount",
-        "move_pages",
-        "open_by_handle_at",
-        "perf_event_open",
-        "pivot_root",
-        "process_vm_readv",
-        "process_vm_writev",
-        "ptrace",
-        "quotactl",
-        "reboot",
-        "request_key",
-        "setns",
-        "settimeofday",
-        "swapoff",
-        "swapon",
-        "sysfs",
-        "umount2",
-        "unshare",
-        "uselib",
-        "userfaultfd",
-        "vm86",
-        "vmsplice",
-    ];
-    serde_json::json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "architectures": ["SCMP_ARCH_X86_64"],
-        "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO"}],
-    })
 }
