@@ -3,6 +3,8 @@
 //! A path is never used twice, so nothing that a container changes between two steps can redirect a mount
 //! (CVE-2021-30465, CVE-2025-31133).
 
+mod overlay;
+
 use std::{
     ffi::CString,
     io,
@@ -277,30 +279,6 @@ impl Detached {
             mount.set(Depth::This, Attributes { set: rest, ..Attributes::default() })?;
         }
         Ok(mount)
-    }
-
-    /// An overlay of `lower` (the top-most first) under `upper`.
-    pub fn overlay(
-        lower: &[PathBuf],
-        upper: Option<(&Path, &Path)>,
-        volatile: bool,
-        user_xattr: bool,
-    ) -> Result<Detached, MountError> {
-        let lower: Vec<String> = lower.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-        let upper = upper.map(|(upper, work)| (upper.to_string_lossy(), work.to_string_lossy()));
-        let mut parameters: Vec<Parameter<'_>> =
-            lower.iter().map(|path| Parameter::Value("lowerdir+", path)).collect();
-        if let Some((upper, work)) = &upper {
-            parameters.push(Parameter::Value("upperdir", upper));
-            parameters.push(Parameter::Value("workdir", work));
-        }
-        if volatile {
-            parameters.push(Parameter::Flag("volatile"));
-        }
-        if user_xattr {
-            parameters.push(Parameter::Flag("userxattr"));
-        }
-        Detached::new("overlay", Some("overlay"), &parameters, 0)
     }
 
     /// A second view of the tree at a trusted path.
