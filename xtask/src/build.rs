@@ -57,7 +57,7 @@ impl Built {
 
 /// Builds everything; the static executables first, because they are small and fail early.
 pub fn all(profile: Profile) -> Result<Built, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target = target();
     let folder = target.join(profile.folder());
     let static_folder = target.join("static").join(TARGET).join(profile.static_folder());
     let built = Built { folder: target.join("dist").join(profile.folder()) };
@@ -80,7 +80,7 @@ fn static_executables(target: &std::path::Path, profile: Profile) -> Outcome {
     let mut command = cargo();
     // Relative relocations packed into bits, and equal functions once: less to read and to relocate at each start.
     let flags = match profile {
-        Profile::Dev => "-C target-feature=+crt-static",
+        Profile::Dev => STATIC,
         Profile::Release => {
             "-C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs"
         }
@@ -94,6 +94,27 @@ fn static_executables(target: &std::path::Path, profile: Profile) -> Outcome {
         .args(chosen)
         .env("RUSTFLAGS", flags);
     run(&mut command)
+}
+
+/// Where static executables for tests are.
+pub fn static_folder() -> PathBuf {
+    target().join("static").join(TARGET).join(Profile::Dev.static_folder())
+}
+
+/// Tells a cargo command to make static executables for tests, beside those of [`all`].
+pub fn make_static(command: &mut Command) {
+    command
+        .args(["--target", TARGET])
+        .arg("--target-dir")
+        .arg(target().join("static"))
+        .env("RUSTFLAGS", STATIC);
+}
+
+/// The target triple's C library, linked in.
+const STATIC: &str = "-C target-feature=+crt-static";
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Puts a copy of an executable in its place by a rename: one that runs cannot be written over.

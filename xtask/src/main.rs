@@ -1,9 +1,10 @@
-//! `cargo xtask`: the commands of this workspace: check, build, test, demo, bench, fuzz.
+//! `cargo xtask`: the commands of this workspace: check, build, test, demo, bench, fuzz, vm.
 
 mod build;
 mod fuzz;
 mod packages;
 mod rules;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,6 +16,7 @@ const USAGE: &str = "cargo xtask COMMAND
   test             every test as root: unit, crate, acceptance; --unit: those that need no root;
                    --acceptance [NAME…]: only the whole-system suites (or those whose name contains NAME)
   demo             three nodes on this machine, a service on them, one node killed; --keep leaves it running
+  vm [NAME…]       the runtime on cgroup v2 only: its tests in a virtual machine with Debian's cloud kernel, by software emulation
   bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory
   fuzz [TARGET…]   random input for what reads foreign bytes, --seconds N for each target (60)";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "demo" => demo(rest),
         "bench" => bench(rest),
         "fuzz" => fuzz::fuzz(rest),
+        "vm" => vm::run_all(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

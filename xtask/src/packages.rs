@@ -30,6 +30,15 @@ pub const FOR_TESTS: &[Package] = &[
     Package { name: "uidmap", shown_by: &["/usr/bin/newuidmap"] },
 ];
 
+/// For `cargo xtask vm`; the kernel is downloaded and not installed.
+pub const FOR_VM: &[Package] = &[
+    Package { name: "busybox-static", shown_by: &["/bin/busybox", "/usr/bin/busybox"] },
+    Package { name: "qemu-system-x86", shown_by: &["/usr/bin/qemu-system-x86_64"] },
+    Package { name: "apparmor", shown_by: &["/usr/sbin/apparmor_parser"] },
+    Package { name: "e2fsprogs", shown_by: &["/usr/sbin/mkfs.ext4"] },
+    Package { name: "binutils", shown_by: &["/usr/bin/strip"] },
+];
+
 /// For `cargo xtask bench`.
 pub const FOR_BENCHMARKS: &[Package] = &[
     Package { name: "busybox-static", shown_by: &["/bin/busybox", "/usr/bin/busybox"] },
