@@ -7,7 +7,7 @@
 //!   │ ◄─────────────── await hooks       (only when there are hooks)
 //!   │ hooks done ────────────────────►   pivot_root, sysctls, find the program
 //!   │ ◄─────────────── ready (terminal)
-//!   │ start ─────────────────────────►   startContainer hooks, user, capabilities, filter, exec
+//!   │ start ─────────────────────────►   user, capabilities, filter, startContainer hooks, exec
 //!   │ ◄─────────────── end of file = the program runs; or failed
 //! ```
 
@@ -261,9 +261,6 @@ enum Never {}
 
 fn start_program(plan: &Plan, ready: &Ready, starter: &Channel) -> Result<Never> {
     let process = process_of(&plan.spec)?;
-    if let Some(hooks) = &plan.spec.hooks {
-        hooks::run("startContainer", &hooks.start_container, &state(plan, Status::Created))?;
-    }
     let listens = plan.filter.as_ref().is_some_and(|filter| filter.listens);
     if !listens {
         settle(plan, ready, starter)?;
@@ -271,6 +268,10 @@ fn start_program(plan: &Plan, ready: &Ready, starter: &Channel) -> Result<Never>
     identity::close_others(plan.inherited.count(), starter.as_fd())?;
     if !listens {
         identity::become_user(process, &plan.capabilities, plan.filter.as_ref(), starter)?;
+    }
+    // Their programs are files of the image: they get the rights of its own program and no more, as with runc.
+    if let Some(hooks) = &plan.spec.hooks {
+        hooks::run("startContainer", &hooks.start_container, &state(plan, Status::Created))?;
     }
     Err(ready.program.exec())
 }

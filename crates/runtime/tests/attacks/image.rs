@@ -243,3 +243,24 @@ fn set_user_ids_of_an_image_are_worth_nothing_under_no_new_privileges() {
     let out = sandbox.stdout();
     assert!(out.starts_with("33\n") && out.contains("NoNewPrivs:\t1"), "{out}");
 }
+
+#[test]
+fn a_hook_inside_the_container_has_the_rights_of_the_program_and_no_more() {
+    // The path of a startContainer hook is one of the image, which may put anything there.
+    let mut sandbox = Sandbox::script("cat /tmp/hook");
+    let script = "{ cat /proc/self/status; ls /proc/$$/fd; } > /tmp/hook";
+    sandbox.spec.hooks = Some(gantry_runtime::oci::Hooks {
+        start_container: vec![gantry_runtime::oci::Hook {
+            path: "/bin/sh".into(),
+            args: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            ..gantry_runtime::oci::Hook::default()
+        }],
+        ..gantry_runtime::oci::Hooks::default()
+    });
+    let out = sandbox.stdout();
+    for line in ["CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    let descriptors: Vec<&str> = out.lines().filter(|line| line.len() < 4).collect();
+    assert!(descriptors.iter().all(|fd| ["0", "1", "2", "3", "10"].contains(fd)), "{descriptors:?}");
+}
