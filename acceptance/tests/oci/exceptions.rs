@@ -35,18 +35,6 @@ pub fn known(
 /// All of them: Debian 12's runc 1.1.5 and crun 1.8.1, and what gantry-runtime cannot do yet.
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
-        runtime: Runtime::Gantry,
-        certainty: Certainty::Always,
-        reason: "gantry-runtime does not judge the version yet",
-        properties: &["config/version/other_major", "config/version/no_version"],
-    },
-    Exception {
-        runtime: Runtime::Gantry,
-        certainty: Certainty::Always,
-        reason: "gantry-runtime ignores words of process properties that it does not know",
-        properties: &["config/process/rlimits/twice", "linux/seccomp/architecture/unknown"],
-    },
-    Exception {
         runtime: Runtime::Runc,
         certainty: Certainty::Always,
         reason: "runc does not use the controllers that a hybrid layout leaves to the unified hierarchy",

@@ -8,6 +8,15 @@ use crate::{
     oci::{Seccomp, SeccompAction, SyscallArg, SyscallOperator, SyscallRule},
 };
 
+/// The names of config-linux.md, seccomp.
+#[rustfmt::skip]
+const KNOWN_ARCHITECTURES: &[&str] = &[
+    "SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_SH", "SCMP_ARCH_SHEB",
+];
+
 /// A compiled filter and how it is to be loaded.
 #[derive(Debug)]
 pub struct Filter {
@@ -51,7 +60,13 @@ fn load_flags(seccomp: &Seccomp, listens: bool) -> Result<LoadFlags> {
 fn policy(seccomp: &Seccomp) -> Result<Policy> {
     let default = action(seccomp.default_action, seccomp.default_errno_ret);
     let mut architectures = vec![Architecture::NATIVE];
-    architectures.extend(seccomp.architectures.iter().filter_map(|name| Architecture::from_name(name)));
+    for name in &seccomp.architectures {
+        if !KNOWN_ARCHITECTURES.contains(&name.as_str()) {
+            return Err(unsupported("linux.seccomp.architectures", &format!("{name:?} is unknown")));
+        }
+        // A program of one without a table cannot run here.
+        architectures.extend(Architecture::from_name(name));
+    }
     architectures.sort_unstable();
     architectures.dedup();
     let mut rules = Vec::new();

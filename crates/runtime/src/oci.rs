@@ -86,6 +86,24 @@ impl Spec {
     pub fn load(bundle: &Path) -> Result<Spec, DocumentError> {
         read_document(&bundle.join("config.json"))
     }
+
+    /// Says what is wrong with the version when it is not SemVer, or of another major version than this runtime follows.
+    ///
+    /// A configuration without any, as people write them by hand, is taken for this version, as runc does.
+    pub fn check_version(&self) -> Result<(), String> {
+        let version = self.oci_version.as_str();
+        if version.is_empty() {
+            return Ok(());
+        }
+        // Neither pre-release nor build decide about compatibility.
+        let core = version.split(['-', '+']).next().unwrap_or_default();
+        let numbers: Option<Vec<u32>> = core.split('.').map(|part| part.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([1, _, _]) => Ok(()),
+            Some([_, _, _]) => Err(format!("{version} is not supported: this runtime follows {OCI_VERSION}")),
+            _ => Err(format!("{version:?} is no version such as {OCI_VERSION}")),
+        }
+    }
 }
 
 fn read_document<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, DocumentError> {
@@ -212,6 +230,18 @@ pub(crate) fn is_false(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_another_major_and_those_that_are_none_are_refused() {
+        let check = |version: &str| Spec { oci_version: version.into(), ..Spec::default() }.check_version();
+        for version in ["", "1.0.0", "1.0.2-dev", "1.3.1+build.7", "1.99.0-rc.1"] {
+            assert_eq!(check(version), Ok(()), "{version}");
+        }
+        assert!(check("2.0.0").unwrap_err().contains("not supported"));
+        for version in ["1", "1.0", "newest", "1.x.0", "1.0.0.0", "-1.0.0"] {
+            assert!(check(version).unwrap_err().contains("no version"), "{version}");
+        }
+    }
 
     #[test]
     fn a_config_keeps_its_fields_through_json_and_ignores_unknown_ones() {

@@ -187,6 +187,7 @@ pub enum Manager {
 impl Plan {
     /// Decides everything and opens what the first process will need from the host.
     pub fn new(id: &str, bundle: &Path, spec: Spec, group: Cgroup, choices: Choices) -> Result<Plan> {
+        spec.check_version().map_err(|problem| config("ociVersion", &problem))?;
         let linux = spec.linux.clone().unwrap_or_default();
         let process = spec.process.as_ref().ok_or_else(|| config("process", "is missing"))?;
         if process.args.is_empty() {

@@ -33,7 +33,7 @@ impl Priority {
     pub fn of(process: &Process, linux: Option<&Linux>) -> Result<Priority> {
         let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
         Ok(Priority {
-            limits: process.rlimits.iter().map(limit).collect::<Result<_>>()?,
+            limits: limits(&process.rlimits)?,
             io: process.io_priority.as_ref().map(io_priority).transpose()?,
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             memory: linux.and_then(|linux| linux.memory_policy.as_ref()).map(memory_policy).transpose()?,
@@ -86,6 +86,16 @@ impl Priority {
 
 fn words_of_limit(limit: &Rlimit) -> String {
     format!("set {} to {}:{}", limit.kind, limit.soft, limit.hard)
+}
+
+fn limits(list: &[Rlimit]) -> Result<Vec<(Limited, Rlimit)>> {
+    for (at, one) in list.iter().enumerate() {
+        // config.md, process: the runtime must generate an error for duplicated entries.
+        if list[..at].iter().any(|other| other.kind == one.kind) {
+            return Err(config("process.rlimits", format!("{} is listed twice", one.kind)));
+        }
+    }
+    list.iter().map(limit).collect()
 }
 
 fn limit(limit: &Rlimit) -> Result<(Limited, Rlimit)> {
