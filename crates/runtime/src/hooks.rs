@@ -46,7 +46,7 @@ pub fn run(point: &'static str, hooks: &[Hook], state: &State) -> Result<()> {
     hooks.iter().try_for_each(|hook| run_one(point, hook, state))
 }
 
-/// Runs all hooks although some fail, as the specification wants it for poststart and poststop; returns the failures.
+/// Runs all hooks although some fail, as the specification wants it for poststop; returns the failures.
 pub fn run_all(point: &'static str, hooks: &[Hook], state: &State) -> Vec<Error> {
     hooks.iter().filter_map(|hook| run_one(point, hook, state).err()).collect()
 }

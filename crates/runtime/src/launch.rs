@@ -69,11 +69,7 @@ pub fn create(request: Request<'_>) -> Result<Created> {
         // The failure that is being told matters more than one of the clean-up.
         let _ = store.remove(id);
         if let Some(Undone { spec, record }) = undone {
-            tell_failed_hooks(
-                "poststop",
-                spec.hooks.as_ref().map(|hooks| &hooks.poststop),
-                &record.state(Status::Stopped),
-            );
+            run_poststop(spec.hooks.as_ref().map(|hooks| &hooks.poststop), &record.state(Status::Stopped));
         }
     }
     result
@@ -436,8 +432,7 @@ impl Created {
     pub fn start(&mut self, store: &Store, spec: &Spec) -> Result<()> {
         self.order_start()?;
         self.mark_started(store)?;
-        run_poststart(spec, &self.record.state(Status::Running));
-        Ok(())
+        run_poststart(spec, &self.record.state(Status::Running))
     }
 
     /// Remembers that the program runs.
@@ -453,13 +448,16 @@ impl Created {
     }
 }
 
-/// Runs the poststart hooks; failures are told on standard error and stop nothing.
-pub fn run_poststart(spec: &Spec, state: &State) {
-    tell_failed_hooks("poststart", spec.hooks.as_ref().map(|hooks| &hooks.poststart), state);
+/// Runs the poststart hooks. The first that fails is an error, and the caller stops the container: so runtime.md has it since 1.3, and so
+/// runc and crun have always done it.
+pub fn run_poststart(spec: &Spec, state: &State) -> Result<()> {
+    let hooks = spec.hooks.as_ref().map(|hooks| hooks.poststart.as_slice()).unwrap_or_default();
+    hooks::run("poststart", hooks, state)
 }
 
-fn tell_failed_hooks(point: &'static str, hooks: Option<&Vec<Hook>>, state: &State) {
-    for error in hooks::run_all(point, hooks.map(Vec::as_slice).unwrap_or_default(), state) {
+/// Runs the poststop hooks; failures are told on standard error and stop nothing.
+fn run_poststop(hooks: Option<&Vec<Hook>>, state: &State) {
+    for error in hooks::run_all("poststop", hooks.map(Vec::as_slice).unwrap_or_default(), state) {
         eprintln!("gantry-runtime: {}", error.chain());
     }
 }
@@ -477,9 +475,7 @@ pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
     let cleaned =
         group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
     let removed = store.remove(&record.id);
-    if let Some(hooks) = hooks {
-        tell_failed_hooks("poststop", Some(&hooks), &record.state(Status::Stopped));
-    }
+    run_poststop(hooks.as_ref(), &record.state(Status::Stopped));
     cleaned.and(removed).and(stopped).and(ungrouped)
 }
 

@@ -93,7 +93,7 @@ impl CapabilitySets {
         if !unknown.is_empty() {
             unknown.sort_unstable();
             unknown.dedup();
-            log::warning(&format!("ignoring unknown or unavailable capabilities: {unknown:?}"));
+            log::warning(&format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
         }
         let set = |names: &[String]| {
             names.iter().filter_map(|name| Capability::from_name(name)).collect::<CapSet>().intersection(all)

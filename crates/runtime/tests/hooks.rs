@@ -126,21 +126,40 @@ fn a_failed_start_hook_stops_the_container_and_is_told_by_start() {
 }
 
 #[test]
-fn failures_after_the_start_are_told_and_stop_nothing() {
+fn a_failed_poststop_hook_is_told_and_stops_nothing() {
     let mut sandbox = Sandbox::script("echo program; exit 5");
+    let record = sandbox.path("record");
+    let say = |word: &str| shell(&format!("echo {word} >> {}", record.display()));
+    sandbox.spec.hooks = Some(Hooks { poststop: vec![shell("exit 2"), say("poststop")], ..Hooks::default() });
+    let output = sandbox.run();
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(5), "program\n"), "{error}");
+    assert!(error.contains("poststop hook /bin/sh: exit status: 2"), "{error}");
+    assert_eq!(fs::read_to_string(&record).unwrap(), "poststop\n");
+}
+
+#[test]
+fn a_failed_poststart_hook_is_an_error_of_start_and_ends_the_program() {
+    let mut sandbox = Sandbox::script("sleep 600");
     let record = sandbox.path("record");
     let say = |word: &str| shell(&format!("echo {word} >> {}", record.display()));
     sandbox.spec.hooks = Some(Hooks {
         poststart: vec![shell("exit 1"), say("poststart")],
-        poststop: vec![shell("exit 2"), say("poststop")],
+        poststop: vec![say("poststop")],
         ..Hooks::default()
     });
-    let output = sandbox.run();
-    let error = text(&output.stderr);
-    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(5), "program\n"), "{error}");
+    assert!(sandbox.create().status.success());
+    let start = sandbox.output(&["start", &sandbox.id]);
+    let error = text(&start.stderr);
+    assert!(!start.status.success(), "{error}");
     assert!(error.contains("poststart hook /bin/sh: exit status: 1"), "{error}");
-    assert!(error.contains("poststop hook /bin/sh: exit status: 2"), "{error}");
-    assert_eq!(fs::read_to_string(&record).unwrap(), "poststart\npoststop\n");
+    sandbox.await_status("stopped");
+    assert!(sandbox.output(&["delete", &sandbox.id]).status.success());
+    assert_eq!(fs::read_to_string(&record).unwrap(), "poststop\n");
+
+    let ran = sandbox.run();
+    assert!(!ran.status.success() && text(&ran.stderr).contains("poststart hook"), "{}", text(&ran.stderr));
+    assert!(leftovers(&sandbox).is_empty());
 }
 
 #[test]

@@ -73,6 +73,11 @@ pub const PROPERTIES: &[Property] = &[
         "a poststop hook that fails stops neither `delete` nor the other hooks",
         poststop_fails,
     ),
+    property(
+        "config/hooks/poststart/failure",
+        "a poststart hook that fails is an error of `start`, and ends the program (1.3)",
+        poststart_fails,
+    ),
     property("config/hooks/poststart", "poststart runs after the program was started", poststart),
 ];
 
@@ -307,6 +312,23 @@ fn poststop_fails(lab: &Lab) {
     bundle.runtime(&["delete", &bundle.id]).ok();
     assert!(bundle.state().is_null());
     assert_eq!(ran(&bundle), ["after"]);
+}
+
+fn poststart_fails(lab: &Lab) {
+    let mut bundle = lab.bundle();
+    bundle.hook_as("poststart", json!({ "path": FAIL }));
+    host_hook(&mut bundle, "poststop", "poststop");
+    bundle.probe(&["wait"]);
+    let created = bundle.create();
+    if created.code == Some(0) {
+        bundle.runtime(&["start", &bundle.id]).refused();
+    } else {
+        created.refused();
+    }
+    await_value("the end of the container", || {
+        let state = bundle.state();
+        (state.is_null() || state["status"] == "stopped").then_some(())
+    });
 }
 
 fn poststart(lab: &Lab) {

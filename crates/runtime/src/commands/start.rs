@@ -39,7 +39,10 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     // It has served its purpose; delete removes it too.
     let _ = fs::remove_file(folder.join(START_SOCKET));
     if let Ok(spec) = spec {
-        launch::run_poststart(&spec, &record.state(Status::Running));
+        launch::run_poststart(&spec, &record.state(Status::Running)).inspect_err(|_| {
+            // A program that has ended by itself needs no killing.
+            let _ = super::kill::send(&record, libc::SIGKILL, false);
+        })?;
     }
     if let (Some(notify), Ok(pidfd)) = (notify, pidfd) {
         notify.await_ready(record.pid, pidfd)?;

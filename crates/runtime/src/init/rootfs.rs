@@ -240,7 +240,10 @@ impl Rootfs {
                     if !FileType::from_raw_mode(mode).is_dir() {
                         return Err(Error::Config {
                             field: "mounts".into(),
-                            problem: format!("{destination} of the image is not a folder"),
+                            // The second half is runc's, which others look for.
+                            problem: format!(
+                                "{destination} of the image is not a folder: this file system must be mounted on ordinary directory"
+                            ),
                         });
                     }
                 }

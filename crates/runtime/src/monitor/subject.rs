@@ -220,9 +220,7 @@ impl Subject {
                 created.mark_started(store)?;
                 if let Some(hooks) = hooks.take() {
                     let state = created.record.state(Status::Running);
-                    for error in crate::hooks::run_all("poststart", &hooks.poststart, &state) {
-                        eprintln!("gantry-runtime: {}", error.chain());
-                    }
+                    crate::hooks::run("poststart", &hooks.poststart, &state)?;
                 }
                 Ok(())
             }
