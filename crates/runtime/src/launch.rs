@@ -449,7 +449,7 @@ impl Created {
 }
 
 /// Runs the poststart hooks. The first that fails is an error, and the caller stops the container: so runtime.md has it since 1.3, and so
-/// runc and crun have always done it.
+/// runc has always done it.
 pub fn run_poststart(spec: &Spec, state: &State) -> Result<()> {
     let hooks = spec.hooks.as_ref().map(|hooks| hooks.poststart.as_slice()).unwrap_or_default();
     hooks::run("poststart", hooks, state)
