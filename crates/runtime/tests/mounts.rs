@@ -473,3 +473,30 @@ fn a_user_namespace_with_the_hosts_processes_sees_the_hosts_proc() {
     assert_eq!(out, "sh\n/proc/sys/kernel/core_pattern\n", "{error}");
     assert!(error.contains("core_pattern"), "it is read-only: {error}");
 }
+
+#[test]
+fn on_a_host_with_v2_only_a_cgroup_mount_has_its_form() {
+    // The same kernel, of which only the unified hierarchy is in sight.
+    let script = "umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; $RUN; test ! -d /sys/fs/cgroup/gantry-test/$ID";
+    for own_namespace in [false, true] {
+        for kind in ["cgroup", "cgroup2"] {
+            let mut sandbox = Sandbox::script(&format!(
+                "{OPTIONS_OF} busybox head -n 1 /sys/fs/cgroup/cgroup.procs; options_of /sys/fs/cgroup; mkdir /sys/fs/cgroup/x 2>/dev/null || echo refused; cat /proc/self/cgroup"
+            ));
+            sandbox.linux().resources = None;
+            sandbox.linux().namespaces.retain(|namespace| namespace.kind != NamespaceKind::Cgroup);
+            if own_namespace {
+                sandbox.linux().namespaces.push(Namespace { kind: NamespaceKind::Cgroup, path: None });
+            }
+            for mount in &mut sandbox.spec.mounts {
+                if mount.kind.as_deref() == Some("cgroup") {
+                    mount.kind = Some(kind.into());
+                }
+            }
+            let out = within(&sandbox, &script.replace("$ID", &sandbox.id));
+            assert!(out.starts_with("1\nro,nosuid,nodev,noexec,relatime rw"), "{kind}: {out}");
+            assert!(out.contains("\nrefused\n"), "{kind}: {out}");
+            assert_eq!(out.contains("0::/\n"), own_namespace, "{kind}: {out}");
+        }
+    }
+}
