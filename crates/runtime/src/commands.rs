@@ -1,5 +1,6 @@
 //! The command line of `gantry-runtime`: global options, then one command in a file of its own.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -9,6 +10,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -65,6 +67,11 @@ usage: gantry-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debu
           [--cpu-rt-period US] [--cpu-idle 0|1] [--cpuset-cpus LIST] [--cpuset-mems LIST] [--pids-limit N]
           [--blkio-weight N] [--l3-cache-schema TEXT] [--mem-bw-schema TEXT] ID
   events  [--stats] [--interval DURATION] ID
+  checkpoint [--image-path DIR] [--work-path DIR] [--parent-path DIR] [--leave-running] [--pre-dump]
+          [--tcp-established] [--ext-unix-sk] [--shell-job] [--file-locks] [--lazy-pages] [--status-fd FD]
+          [--page-server ADDRESS:PORT] [--manage-cgroups-mode MODE] [--empty-ns KIND] [--auto-dedup] ID
+  restore [--bundle DIR] [--detach] [--pid-file FILE] [--lsm-profile TYPE:NAME]
+          [--lsm-mount-context CONTEXT] and the options of checkpoint that fit ID
   features
   spec    [--bundle DIR] [--rootless]
   monitor DIR       stay with one container of the engine
@@ -177,6 +184,8 @@ fn command_of(command: &str, all: &[OsString], global: &Global, parser: lexopt::
         "pause" => pause::run(global, parser, pause::Order::Pause),
         "resume" => pause::run(global, parser, pause::Order::Resume),
         "update" => update::run(global, parser),
+        "checkpoint" => checkpoint::run(global, parser),
+        "restore" => restore::run(global, parser),
         "events" => events::run(global, parser),
         "features" => features::run(parser),
         "spec" => spec::run(parser),

@@ -165,6 +165,18 @@ pub enum Error {
         /// How it ended.
         result: String,
     },
+    /// criu failed.
+    #[error("criu {command}: {status}: {reason} (see {log})")]
+    Criu {
+        /// Its command.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// Its log.
+        log: PathBuf,
+        /// The first error in it.
+        reason: String,
+    },
     /// A state file is damaged.
     #[error("parse state {path}")]
     State {

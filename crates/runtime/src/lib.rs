@@ -31,6 +31,7 @@ pub mod agent;
 pub mod channel;
 pub mod clock;
 pub mod commands;
+pub mod criu;
 pub mod error;
 pub mod exec;
 pub mod filter;

@@ -61,6 +61,8 @@ pub fn send(record: &Record, signal: i32, all: bool) -> Result<()> {
     if signal == libc::SIGKILL
         && own == namespace::inode(std::process::id().cast_signed(), Namespaces::PID).ok()
     {
+        // It may have been moved to another group.
+        process::signal(pidfd.as_fd(), signal).act(words)?;
         return group.kill_all().map_err(|source| Error::Cgroup { id: record.id.clone(), source });
     }
     process::signal(pidfd.as_fd(), signal).act(words)?;

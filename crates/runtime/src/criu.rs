@@ -1,0 +1,246 @@
+//! Freezing a container to files and bringing it back, by the criu command (criu(8)).
+//!
+//! criu is another program with rights of its own; what it must be told of a container (its root, the mounts that come
+//! from outside, namespaces that are not its own, its standard streams) is decided here, so that tests can read it.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use gantry_linux::{cgroup::Cgroup, process};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Act, Error, Result},
+    oci::{NamespaceKind, Spec},
+};
+
+/// What both directions have; runc's options of the same names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The executable.
+    pub criu: PathBuf,
+    /// Folder of the images.
+    pub images: PathBuf,
+    /// Folder of logs; that of the images unless given.
+    pub work: Option<PathBuf>,
+    /// Flags that criu has under the same name.
+    pub flags: Vec<&'static str>,
+    /// `soft`, `full`, `strict` or `ignore`.
+    pub manage_cgroups: Option<String>,
+    /// Namespaces that are made empty.
+    pub empty_namespaces: Vec<String>,
+    /// Options of one direction, as criu takes them.
+    pub more: Vec<OsString>,
+}
+
+/// Standard streams of a frozen container, beside its images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams(pub Vec<String>);
+
+/// Name of the file with [`Streams`], as runc calls it.
+const STREAMS_FILE: &str = "descriptors.json";
+
+impl Streams {
+    /// Those of a process.
+    pub fn of(pid: i32) -> Streams {
+        let link = |number: i32| fs::read_link(format!("/proc/{pid}/fd/{number}"));
+        Streams(
+            (0..3)
+                .map(|number| link(number).map_or(String::new(), |to| to.to_string_lossy().into()))
+                .collect(),
+        )
+    }
+
+    /// Writes them beside the images.
+    pub fn save(&self, images: &Path) -> Result<()> {
+        let file = images.join(STREAMS_FILE);
+        let bytes = serde_json::to_vec(self).map_err(io::Error::from);
+        bytes.and_then(|bytes| fs::write(&file, bytes)).act(|| format!("write {}", file.display()))
+    }
+
+    /// Reads them; images of others need not have them.
+    pub fn load(images: &Path) -> Result<Streams> {
+        let file = images.join(STREAMS_FILE);
+        match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Streams::default()),
+            Err(error) => Err(error).act(|| format!("read {}", file.display())),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| Error::State { path: file, source }),
+        }
+    }
+
+    /// Pipes are replaced by the streams of whoever restores.
+    fn arguments(&self, list: &mut Vec<OsString>) {
+        for (number, target) in self.0.iter().enumerate().filter(|(_, target)| target.starts_with("pipe:")) {
+            add(list, "--inherit-fd", format!("fd[{number}]:{target}"));
+        }
+    }
+}
+
+fn add(list: &mut Vec<OsString>, name: &str, value: impl Into<OsString>) {
+    list.extend([OsString::from(name), value.into()]);
+}
+
+impl Settings {
+    fn common(&self, command: &str, spec: &Spec, root: &Path) -> Vec<OsString> {
+        let mut list = vec![OsString::from(command)];
+        add(&mut list, "--images-dir", &self.images);
+        add(&mut list, "--work-dir", self.work.as_ref().unwrap_or(&self.images));
+        add(&mut list, "--log-file", format!("{command}.log"));
+        list.push("-v4".into());
+        add(&mut list, "--root", root);
+        list.extend(self.flags.iter().map(OsString::from));
+        list.push(format!("--manage-cgroups={}", self.manage_cgroups.as_deref().unwrap_or("soft")).into());
+        for name in &self.empty_namespaces {
+            // criu's name of the kind.
+            add(&mut list, "--empty-ns", if name == "network" { "net" } else { name });
+        }
+        list.extend(self.more.iter().cloned());
+        // A namespace of another is neither frozen nor made anew.
+        if let Some(path) = joined_network(spec) {
+            list.extend(external_network(command, path));
+        }
+        list
+    }
+
+    /// Arguments that freeze the container whose first process this is.
+    pub fn dump(
+        &self,
+        command: &str,
+        spec: &Spec,
+        root: &Path,
+        pid: i32,
+        freezer: Option<&Path>,
+    ) -> Vec<OsString> {
+        let mut list = self.common(command, spec, root);
+        add(&mut list, "--tree", pid.to_string());
+        if let Some(folder) = freezer {
+            add(&mut list, "--freeze-cgroup", folder);
+        }
+        for (destination, _) in outer_mounts(spec, Path::new("")) {
+            add(&mut list, "--external", format!("mnt[{destination}]:{destination}"));
+        }
+        list
+    }
+
+    /// Arguments that bring a container back.
+    pub fn restore(
+        &self,
+        spec: &Spec,
+        bundle: &Path,
+        root: &Path,
+        cgroup: &str,
+        pid_file: &Path,
+    ) -> Result<Vec<OsString>> {
+        let mut list = self.common("restore", spec, root);
+        list.push("--restore-detached".into());
+        add(&mut list, "--pidfile", pid_file);
+        add(&mut list, "--cgroup-root", cgroup);
+        for (destination, source) in outer_mounts(spec, bundle) {
+            add(&mut list, "--external", format!("mnt[{destination}]:{}", source.display()));
+        }
+        Streams::load(&self.images)?.arguments(&mut list);
+        Ok(list)
+    }
+
+    /// Runs criu; its own log says best why it failed.
+    pub fn run(&self, arguments: &[OsString]) -> Result<()> {
+        let mut command = Command::new(&self.criu);
+        command.args(arguments).stdin(std::process::Stdio::inherit());
+        let status = process::with_fresh_signals(&mut command).status().act(|| {
+            format!(
+                "run {} (checkpoint and restore need CRIU; --criu names the executable)",
+                self.criu.display()
+            )
+        })?;
+        if status.success() {
+            return Ok(());
+        }
+        let name = arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let log = self.work.as_ref().unwrap_or(&self.images).join(format!("{name}.log"));
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let reason = text.lines().find(|line| line.contains("Error")).unwrap_or("it wrote no error").trim();
+        Err(Error::Criu { command: name, status: status.to_string(), log, reason: reason.to_owned() })
+    }
+}
+
+/// Mounts that do not belong to the container: those of the configuration that bind, and what hides files.
+fn outer_mounts(spec: &Spec, bundle: &Path) -> Vec<(String, PathBuf)> {
+    let is_bind = |mount: &&crate::oci::Mount| {
+        mount.kind.as_deref() == Some("bind")
+            || mount.options.iter().any(|option| option == "bind" || option == "rbind")
+    };
+    let binds = spec
+        .mounts
+        .iter()
+        .filter(is_bind)
+        .map(|mount| (mount.destination.clone(), bundle.join(mount.source.clone().unwrap_or_default())));
+    let masked = spec.linux.iter().flat_map(|linux| &linux.masked_paths);
+    binds.chain(masked.map(|path| (path.clone(), PathBuf::from("/dev/null")))).collect()
+}
+
+fn joined_network(spec: &Spec) -> Option<&Path> {
+    let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let mut network = namespaces.filter(|namespace| namespace.kind == NamespaceKind::Network);
+    network.find_map(|namespace| namespace.path.as_deref())
+}
+
+fn external_network(command: &str, path: &Path) -> Vec<OsString> {
+    use std::os::unix::fs::MetadataExt;
+    let mut list = Vec::new();
+    match fs::metadata(path) {
+        Ok(metadata) if command != "restore" => {
+            add(&mut list, "--external", format!("net[{}]:extRootNetNS", metadata.ino()));
+        }
+        _ => add(&mut list, "--join-ns", format!("net:{}", path.display())),
+    }
+    list
+}
+
+/// The folder by which criu stops all processes at once.
+pub fn freezer(group: &Cgroup) -> Option<PathBuf> {
+    let has =
+        |folder: &&gantry_linux::cgroup::Folder| folder.controllers.iter().any(|name| name == "freezer");
+    let unified = || group.folders().first().filter(|_| group.folders().len() == 1);
+    group.folders().iter().find(has).or_else(unified).map(|folder| folder.path.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::ordinary_spec;
+
+    #[test]
+    fn criu_is_told_what_comes_from_outside() {
+        let mut spec = ordinary_spec(&["sh"]);
+        spec.linux.as_mut().unwrap().masked_paths = vec!["/proc/kcore".into()];
+        spec.mounts = vec![crate::oci::Mount {
+            destination: "/data".into(),
+            kind: Some("bind".into()),
+            source: Some("data".into()),
+            ..Default::default()
+        }];
+        let settings = Settings {
+            images: "/img".into(),
+            flags: vec!["--tcp-established"],
+            empty_namespaces: vec!["network".into()],
+            ..Settings::default()
+        };
+        let text = |list: Vec<OsString>| list.join(&OsString::from(" ")).into_string().unwrap();
+        assert_eq!(
+            text(settings.dump("dump", &spec, Path::new("/b/rootfs"), 7, Some(Path::new("/f")))),
+            "dump --images-dir /img --work-dir /img --log-file dump.log -v4 --root /b/rootfs --tcp-established \
+             --manage-cgroups=soft --empty-ns net --tree 7 --freeze-cgroup /f --external mnt[/data]:/data \
+             --external mnt[/proc/kcore]:/proc/kcore"
+        );
+        let back =
+            settings.restore(&spec, Path::new("/b"), Path::new("/b/rootfs"), "/c", Path::new("/p")).unwrap();
+        assert!(text(back).ends_with(
+            "--restore-detached --pidfile /p --cgroup-root /c --external mnt[/data]:/b/data \
+                 --external mnt[/proc/kcore]:/dev/null"
+        ));
+    }
+}
