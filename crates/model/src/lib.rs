@@ -12,6 +12,7 @@ pub mod network;
 pub mod node;
 pub mod overlay;
 pub mod platform;
+pub mod pull_auth;
 pub mod reference;
 pub mod secret;
 pub mod service;

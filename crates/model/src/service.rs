@@ -3,6 +3,7 @@
 use crate::container::{HealthConfig, Mount, Ulimit};
 use crate::id::ServiceId;
 use crate::nullable;
+use crate::pull_auth::PullAuth;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -271,7 +272,7 @@ pub struct ContainerSpec {
     pub oom_score_adj: i32,
     /// Credentials for the pull, base64 of the `X-Registry-Auth` JSON; never shown by the API.
     #[serde(rename = "GantryPullAuth", skip_serializing_if = "Option::is_none")]
-    pub pull_auth: Option<String>,
+    pub pull_auth: Option<PullAuth>,
 }
 
 /// Security options of a task.

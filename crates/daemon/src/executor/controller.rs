@@ -142,7 +142,7 @@ impl TaskController for Controller {
         let spec = spec.ok_or_else(|| {
             TaskError(format!("task {} has no container specification", self.context.task.id))
         })?;
-        self.puller.ensure(&spec.image, spec.pull_auth.as_deref()).await.map_err(TaskError)?;
+        self.puller.ensure(&spec.image, spec.pull_auth.as_ref()).await.map_err(TaskError)?;
         let request = container::request(&self.context).map_err(|error| TaskError::of(&error))?;
         debug_assert!(request.config.labels.contains_key(LABEL_TASK_ID));
         let created = self.engine.create(request).await.map_err(failed)?;

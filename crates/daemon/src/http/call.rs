@@ -6,6 +6,7 @@ use base64::Engine as _;
 use gantry_api::auth::AuthConfig;
 use gantry_api::query::Query;
 use gantry_api::version::{self, ApiVersion};
+use gantry_model::pull_auth::PullAuth;
 use http::request::Parts;
 use std::convert::Infallible;
 
@@ -46,8 +47,8 @@ impl Call {
     }
 
     /// The header as it came, for the cluster's pulls.
-    pub fn raw_auth(&self) -> Option<String> {
-        self.registry_auth.clone().filter(|text| !text.is_empty())
+    pub fn raw_auth(&self) -> Option<PullAuth> {
+        self.registry_auth.clone().filter(|text| !text.is_empty()).map(PullAuth::new)
     }
 }
 

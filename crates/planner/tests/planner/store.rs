@@ -69,7 +69,8 @@ fn a_snapshot_holds_everything() {
     let mut spec = replicated("web", 5);
     spec.task_template.networks =
         vec![gantry_model::service::NetworkAttachmentConfig { target: "front".into(), ..Default::default() }];
-    spec.task_template.container_spec.as_mut().expect("a container").pull_auth = Some("secret".into());
+    spec.task_template.container_spec.as_mut().expect("a container").pull_auth =
+        Some(gantry_model::pull_auth::PullAuth::new("secret"));
     let web = world.create(spec);
     world.until("5 tasks", |world| world.running(&web).len() == 5);
     let text = serde_json::to_string(&world.state).expect("JSON");
