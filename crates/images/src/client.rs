@@ -208,7 +208,13 @@ impl Client {
 
     async fn refusal(&self, request: &Request<'_>, answer: Answer) -> ClientError {
         let status = answer.status();
-        let message = error_message(answer, &self.transport).await.unwrap_or_else(|| status.to_string());
+        let message = error_message(answer, &self.transport).await;
+        // Answers to HEAD have no words of their own.
+        let message = message.unwrap_or_else(|| match status {
+            StatusCode::UNAUTHORIZED => "unauthorized: authentication required".to_owned(),
+            StatusCode::FORBIDDEN => "denied: requested access to the resource is denied".to_owned(),
+            _ => status.to_string(),
+        });
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(message),
             StatusCode::NOT_FOUND if request.url.contains("/manifests/") => {
