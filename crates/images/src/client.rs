@@ -146,7 +146,7 @@ impl Client {
 
     /// Whether an address is at the registry itself, and not at a storage that it names.
     fn is_own(&self, url: &str) -> bool {
-        url.strip_prefix(&self.base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        origin(url).is_some_and(|found| Some(found) == origin(&self.base))
     }
 
     /// Sends a request, answering one challenge. Redirects are not followed here. What is elsewhere sees no credentials
@@ -394,6 +394,15 @@ impl Client {
     }
 }
 
+/// Scheme, host and port of an address: what decides who sees credentials.
+fn origin(url: &str) -> Option<(bool, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let tls = uri.scheme_str()? == "https";
+    let authority = uri.authority()?;
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    Some((tls, authority.host().to_ascii_lowercase(), port))
+}
+
 fn is_fine(status: StatusCode) -> bool {
     status.is_success() || status.is_redirection()
 }
@@ -474,3 +483,20 @@ const _: fn() = || {
     fn assert_shared<T: Send + Sync>() {}
     assert_shared::<Arc<Client>>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |one: &str, other: &str| origin(one).is_some() && origin(one) == origin(other);
+        assert!(same("https://reg.example", "https://REG.example:443/v2/?x=y"));
+        assert!(same("http://10.0.0.1:5000", "http://10.0.0.1:5000/v2/"));
+        assert!(!same("http://10.0.0.1:5000", "http://10.0.0.1:50001/v2/"));
+        assert!(!same("https://reg.example", "https://reg.example.evil/v2/"));
+        assert!(!same("https://reg.example", "https://reg.example@evil/v2/"));
+        assert!(!same("https://reg.example", "http://reg.example:443/v2/"));
+        assert_eq!(origin("/v2/"), None);
+    }
+}
