@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another daemon lives here.
-    #[error("another gantry daemon (process {holder}) uses the data folder {}: stop it, or give --data-root", folder.display())]
+    #[error("another gantry (process {holder}) uses the data folder {}: stop it, or give another folder", folder.display())]
     Taken {
         /// The folder.
         folder: PathBuf,

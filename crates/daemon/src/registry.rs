@@ -1,6 +1,7 @@
 //! Gantry's own registry: beside the daemon, or as a process of its own (`gantry registry`).
 
 use crate::http::error::chain;
+use crate::lock::{DataLock, LockError};
 use crate::settings::{LogFormat, OwnRegistry, SettingsError};
 use gantry_images::content::ContentError;
 use gantry_registry::access::{HtpasswdError, TokenError};
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 /// Why the registry cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    /// Another registry serves the folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Its folder.
     #[error("open the registry beneath {}", path.display())]
     Folder {
@@ -61,6 +65,7 @@ pub enum RegistryError {
 pub struct RunningRegistry {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+    _lock: DataLock,
 }
 
 impl RunningRegistry {
@@ -74,6 +79,7 @@ impl RunningRegistry {
         if front.tls.is_none() && !matches!(front.access.way, Way::Open) && !address.ip().is_loopback() {
             tracing::warn!(%address, "the registry has no TLS: passwords and tokens travel in clear unless something in front of it encrypts");
         }
+        let lock = DataLock::claim(&path)?;
         let folder = path.clone();
         let registry = tokio::task::spawn_blocking(move || Registry::open(folder)).await;
         let registry = registry.map_err(RegistryError::Interrupted)?;
@@ -89,13 +95,13 @@ impl RunningRegistry {
             }
         });
         tracing::info!(%address, tls, "registry is ready");
-        Ok(Self { stop, task })
+        Ok(Self { stop, task, _lock: lock })
     }
 
     /// Transfers under way get a moment.
-    pub async fn end(self, grace: Duration) {
+    pub async fn end(mut self, grace: Duration) {
         self.stop.cancel();
-        if tokio::time::timeout(grace, self.task).await.is_err() {
+        if tokio::time::timeout(grace, &mut self.task).await.is_err() {
             tracing::debug!("transfers with the registry are cut off");
         }
     }

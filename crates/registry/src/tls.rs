@@ -213,6 +213,10 @@ async fn shake_hands(
             },
             Some(_) = under_way.join_next() => continue,
         };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "a connection to the registry is gone already");
+            continue;
+        }
         let (acceptor, done) = (acceptor.clone(), done.clone());
         under_way.spawn(async move {
             match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
