@@ -11,6 +11,7 @@ pub mod http;
 pub mod image;
 pub mod layout;
 pub mod nodes;
+pub mod private_registry;
 pub mod request;
 pub mod suite;
 pub mod terminal;

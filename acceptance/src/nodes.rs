@@ -7,8 +7,8 @@ use gantry_cli::playground::{self, Node, Options, Playground};
 use gantry_linux::netns::NetNs;
 use std::cell::{Ref, RefCell};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
 
 /// The image that most cases run: the sample server with busybox beside it.
 pub const IMAGE: &str = "sample:1";
@@ -24,11 +24,13 @@ impl Nodes {
     /// Brings up `count` nodes; with more than one they form a cluster. What an earlier run that was killed left goes first.
     pub fn up(name: &str, count: usize) -> Self {
         playground::down(name).unwrap_or_else(|e| panic!("take down what is left of {name}: {e}"));
-        let options =
-            Options { name: name.to_owned(), nodes: count, gantry: gantry(), daemon_flags: flags() };
+        let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("make a folder for the suite: {e}"));
+        let mut daemon_flags = flags();
+        // The host's own folders of certificates are no affair of a suite's.
+        daemon_flags.push(format!("--certs-dir={}", certificates_in(folder.path()).display()));
+        let options = Options { name: name.to_owned(), nodes: count, gantry: gantry(), daemon_flags };
         let playground = playground::up(&options, &|line| println!("  {line}"))
             .unwrap_or_else(|e| panic!("bring up {count} nodes: {}", whole(&e)));
-        let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("make a folder for the suite: {e}"));
         let clients = playground.nodes.iter().map(|n| Docker::new(&n.socket, folder.path())).collect();
         Self { playground: RefCell::new(playground), clients, folder }
     }
@@ -81,6 +83,17 @@ impl Nodes {
     /// A path in the suite's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Where the daemons look for certificates of registries.
+    pub fn certificates(&self) -> PathBuf {
+        certificates_in(self.folder.path())
+    }
+
+    /// Starts a program in the network of node `number`.
+    pub fn spawn_on(&self, number: usize, mut command: Command) -> Child {
+        let netns = self.playground.borrow().netns(number).unwrap_or_else(|e| panic!("node {number}: {e}"));
+        inside(&netns, || command.spawn()).unwrap_or_else(|e| panic!("start a program on node {number}: {e}"))
     }
 
     /// Imports the sample image under [`IMAGE`] on node `number`.
@@ -219,6 +232,10 @@ fn keep_logs(playground: &Playground) {
             eprintln!("log of {}: {}", node.hostname, copy.display());
         }
     }
+}
+
+fn certificates_in(folder: &Path) -> PathBuf {
+    folder.join("certs.d")
 }
 
 /// Further flags of every daemon: `GANTRY_DAEMON_FLAGS`, split at spaces.

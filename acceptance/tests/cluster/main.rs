@@ -4,6 +4,7 @@ mod managers;
 mod membership;
 mod mesh;
 mod overlay;
+mod private_images;
 mod services;
 mod updates;
 
@@ -13,8 +14,15 @@ use acceptance::suite;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cases: Vec<suite::Case<Nodes>> =
-        [managers::CASES, services::CASES, updates::CASES, overlay::CASES, mesh::CASES, membership::CASES]
-            .concat();
+    let cases: Vec<suite::Case<Nodes>> = [
+        managers::CASES,
+        services::CASES,
+        updates::CASES,
+        overlay::CASES,
+        mesh::CASES,
+        private_images::CASES,
+        membership::CASES,
+    ]
+    .concat();
     suite::run("cluster", || up_with_image("three", 3), &cases)
 }

@@ -9,6 +9,7 @@ mod logs;
 mod networks;
 mod options;
 mod refusals;
+mod registries;
 mod terminal;
 mod volumes;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         volumes::CASES,
         files::CASES,
         images::CASES,
+        registries::CASES,
         refusals::CASES,
         faults::CASES,
     ]
