@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// How long it may take: several times what it takes on an idle machine with two cores.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(420);
 
 /// Size of the guest's ext4 disk, in bytes.
 const DISK: u64 = 64 << 20;

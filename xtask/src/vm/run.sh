@@ -24,7 +24,7 @@ for profile in /apparmor/*; do
     cat "$profile" > /sys/kernel/security/apparmor/.replace || failed=$((failed + 1))
 done
 skip=""
-while read -r name; do [ -n "$name" ] && skip="$skip --skip $name"; done < /skipped
+while read -r name || [ -n "$name" ]; do [ -n "$name" ] && skip="$skip --skip $name"; done < /skipped
 filters="$(cat /filters)"
 # A filter that is part of a program's name chooses the program; else filters choose cases.
 chosen=""
