@@ -29,7 +29,8 @@ impl Host {
             .stderr(Stdio::null())
             .spawn()
             .expect("package dbus-daemon");
-        await_that("the bus", || sandbox.path("bus").exists());
+        // The socket has its name before it listens.
+        await_that("the bus", || Connection::open(&address).is_ok());
         let calls = Arc::new(Mutex::new(Vec::new()));
         let slice = format!("{}.slice", sandbox.id.replace('-', ""));
         let host = Host { daemon, address, slice, calls };
