@@ -53,6 +53,7 @@ pub async fn run(manager: Manager) {
         tracing::info!(node = %manager.store.id(), "this manager leads the swarm");
         lead(&manager, &stopped).await;
         manager.hub.close_all();
+        manager.desk.clear();
         if stopped.is_cancelled() {
             return;
         }

@@ -21,6 +21,7 @@ use crate::control::request::{Outcome, Reply, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::tls::Credentials;
 use crate::leader;
+use crate::orders::Desk;
 use crate::proto;
 use crate::proto::control_client::ControlClient;
 use crate::raft::store::Store;
@@ -50,6 +51,8 @@ pub struct Manager {
     pub dialer: Dialer,
     /// Sessions of agents; in use while this node leads.
     pub hub: Arc<Hub>,
+    /// The orders of all nodes.
+    pub desk: Arc<Desk>,
     /// How fast things happen.
     pub timing: Timing,
     /// Writes of users, one after the other.
@@ -86,6 +89,7 @@ impl Manager {
             store,
             dialer: config.dialer,
             hub: Arc::new(Hub::default()),
+            desk: Arc::default(),
             timing: config.timing,
             writes: Arc::default(),
             membership: Arc::default(),

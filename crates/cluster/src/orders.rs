@@ -2,8 +2,9 @@
 
 use gantry_model::id::{NodeId, TaskId};
 use gantry_model::overlay::OverlayState;
-use gantry_planner::{Assignment, State, assignment};
+use gantry_planner::{Assigner, Assignment, Revision, State};
 use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// All that one node has to do: its tasks (ended ones too, as long as they are shown) with what they use, and the cluster's networks.
 /// What of an earlier order is not in it any more is to be removed.
@@ -14,12 +15,38 @@ pub struct Orders {
     pub assignment: Assignment,
 }
 
-impl Orders {
-    /// What this node has to do, by this state.
-    pub fn of(state: &State, node: &NodeId) -> Self {
-        Self { assignment: assignment(state, node) }
+/// Where the orders of all nodes are made: what they have in common once, and only those that may have changed.
+#[derive(Default)]
+pub struct Desk {
+    assigner: Mutex<Option<Assigner>>,
+}
+
+impl Desk {
+    /// What a node has to do by this state, or a newer one; `None` if it knows that already.
+    pub fn orders(
+        &self,
+        state: &Arc<State>,
+        node: &NodeId,
+        known: Option<&Revision>,
+    ) -> Option<(Revision, Orders)> {
+        let mut assigner = self.assigner.lock().unwrap_or_else(PoisonError::into_inner);
+        let assigner = assigner.get_or_insert_with(|| Assigner::new(Arc::clone(state)));
+        assigner.advance(state);
+        let revision = assigner.revision(node);
+        if known == Some(&revision) {
+            return None;
+        }
+        let assignment = assigner.assignment(node);
+        Some((revision, Orders { assignment }))
     }
 
+    /// Forgets the state: this manager no longer leads.
+    pub fn clear(&self) {
+        *self.assigner.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Orders {
     /// All tasks that the node may have something of.
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.assignment.tasks.iter().map(|task| task.id.clone())

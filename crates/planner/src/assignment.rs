@@ -12,11 +12,12 @@ use gantry_model::overlay::{
     ServiceVip, Subnet,
 };
 use gantry_model::secret::{Config, Secret};
-use gantry_model::service::Service;
+use gantry_model::service::{Service, Version};
 use gantry_model::task::{Task, TaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// VXLAN identifier of the routing mesh; those of networks begin above it.
 pub const MESH_VNI: u32 = 4096;
@@ -76,21 +77,87 @@ pub fn task_name(task: &Task) -> String {
 
 /// What a node needs to know.
 pub fn assignment(state: &State, node: &NodeId) -> Assignment {
-    Assigner::new(state).assignment(node)
+    Assigner::new(Arc::new(state.clone())).assignment(node)
 }
 
-/// Makes the assignments of many nodes from one state; what they have in common is made once.
+/// Makes the assignments of many nodes; what they have in common is made once for each state, and which nodes a change does not
+/// concern is known without making theirs.
 #[derive(Debug)]
-pub struct Assigner<'s> {
-    state: &'s State,
-    networks: HashMap<String, Option<OverlayNetwork>>,
+pub struct Assigner {
+    state: Arc<State>,
+    networks: HashMap<String, SharedNetwork>,
     ingress: Option<IngressState>,
+    ingress_revision: u64,
+    /// The networks of each node, as long as its tasks stay the same.
+    joined: HashMap<NodeId, (u64, BTreeSet<String>)>,
+    revisions: u64,
 }
 
-impl<'s> Assigner<'s> {
+/// A network as its nodes see it.
+#[derive(Debug)]
+struct SharedNetwork {
+    /// Index of the state that it was made from.
+    index: u64,
+    revision: u64,
+    network: Option<OverlayNetwork>,
+}
+
+/// Stands for an assignment: as long as it is the same, the assignment of its node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    tasks: u64,
+    node: Version,
+    data: u64,
+    ingress: u64,
+    networks: Vec<u64>,
+}
+
+impl Assigner {
     /// For the nodes of this state.
-    pub fn new(state: &'s State) -> Self {
-        Self { state, networks: HashMap::new(), ingress: ingress(state) }
+    pub fn new(state: Arc<State>) -> Self {
+        let ingress = ingress(&state);
+        Self {
+            state,
+            networks: HashMap::new(),
+            ingress,
+            ingress_revision: 0,
+            joined: HashMap::new(),
+            revisions: 0,
+        }
+    }
+
+    /// Goes on to a newer state.
+    pub fn advance(&mut self, state: &Arc<State>) {
+        if state.index() <= self.state.index() {
+            return;
+        }
+        self.state = Arc::clone(state);
+        let ingress = ingress(state);
+        if ingress != self.ingress {
+            self.ingress = ingress;
+            self.revisions += 1;
+            self.ingress_revision = self.revisions;
+        }
+        self.networks.retain(|id, shared| shared.network.is_none() || state.networks().contains(id));
+        self.joined.retain(|node, _| state.node(node).is_some());
+    }
+
+    /// What stands for the node's assignment now.
+    pub fn revision(&mut self, node: &NodeId) -> Revision {
+        let tasks = self.state.indexes.by_node.get(node.as_str()).map_or(0, |tasks| tasks.touched);
+        if self.joined.get(node).is_none_or(|(touched, _)| *touched != tasks) {
+            let placed =
+                self.state.tasks_of_node(node).filter(|task| task.status.state != TaskState::Orphaned);
+            self.joined.insert(node.clone(), (tasks, networks_of(placed.map(AsRef::as_ref))));
+        }
+        let joined = self.joined.get(node).map(|(_, networks)| networks.clone()).unwrap_or_default();
+        Revision {
+            tasks,
+            node: self.state.node(node).map(|node| node.version).unwrap_or_default(),
+            data: self.state.indexes.data_touched,
+            ingress: self.ingress_revision,
+            networks: joined.iter().map(|id| self.shared(id).revision).collect(),
+        }
     }
 
     /// What a node needs to know.
@@ -104,10 +171,7 @@ impl<'s> Assigner<'s> {
             containers().flat_map(|c| &c.secrets).map(|s| s.secret_id.as_str()).collect();
         let configs: BTreeSet<&str> =
             containers().flat_map(|c| &c.configs).map(|c| c.config_id.as_str()).collect();
-        let networks: BTreeSet<String> = live()
-            .flat_map(|task| &task.networks_attachments)
-            .map(|attachment| attachment.network_id.clone())
-            .collect();
+        let networks = networks_of(tasks.iter());
         let secrets = secrets.into_iter().filter_map(|id| self.state.secret(&SecretId::parse(id).ok()?));
         let configs = configs.into_iter().filter_map(|id| self.state.config(&ConfigId::parse(id).ok()?));
         Assignment {
@@ -121,17 +185,38 @@ impl<'s> Assigner<'s> {
     fn overlay(&mut self, node: &NodeId, networks: &BTreeSet<String>) -> Option<OverlayState> {
         let node_address = data_address(self.state.node(node)?)?;
         let networks = networks.iter().filter(|id| !NODE_NETWORKS.contains(&id.as_str()));
-        let networks = networks.filter_map(|id| self.network(id)).collect();
+        let networks = networks.filter_map(|id| self.shared(id).network.clone()).collect();
         Some(OverlayState { node_id: node.clone(), node_address, networks, ingress: self.ingress.clone() })
     }
 
-    fn network(&mut self, id: &str) -> Option<OverlayNetwork> {
-        let state = self.state;
-        self.networks
-            .entry(id.to_owned())
-            .or_insert_with(|| overlay_network(state, state.networks().get(id)?))
-            .clone()
+    /// A network, made anew if the state is another one than when it was made.
+    fn shared(&mut self, id: &str) -> &SharedNetwork {
+        let (state, index) = (&self.state, self.state.index());
+        let make = || state.networks().get(id).and_then(|network| overlay_network(state, network));
+        let shared = self.networks.entry(id.to_owned()).or_insert_with(|| {
+            self.revisions += 1;
+            SharedNetwork { index, revision: self.revisions, network: make() }
+        });
+        if shared.index != index {
+            shared.index = index;
+            let network = make();
+            if network != shared.network {
+                shared.network = network;
+                self.revisions += 1;
+                shared.revision = self.revisions;
+            }
+        }
+        shared
     }
+}
+
+/// The networks of the tasks that have not ended.
+fn networks_of<'t>(tasks: impl Iterator<Item = &'t Task>) -> BTreeSet<String> {
+    tasks
+        .filter(|task| !task.status.state.is_terminal())
+        .flat_map(|task| &task.networks_attachments)
+        .map(|attachment| attachment.network_id.clone())
+        .collect()
 }
 
 /// The address of a node's tunnels.

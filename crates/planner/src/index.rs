@@ -30,6 +30,8 @@ impl Keyed for TaskGroup {
 #[derive(Debug, Clone, Default)]
 pub struct NodeTasks {
     key: String,
+    /// Store index at which one of the tasks last changed, came or went.
+    pub touched: u64,
     /// The tasks, dead ones too.
     pub tasks: Table<Task>,
     /// What they take.
@@ -211,6 +213,8 @@ pub struct Indexes {
     pub nodes_touched: u64,
     /// Store index at which a network or the cluster last changed.
     pub networks_touched: u64,
+    /// Store index at which a secret or a config last changed.
+    pub data_touched: u64,
 }
 
 impl Indexes {
@@ -224,17 +228,18 @@ impl Indexes {
             (Some(old), None) => drop(group.tasks.remove(old.key())),
             (None, None) => {}
         }
-        self.task_on_node(old, new);
+        self.task_on_node(index, old, new);
         move_between(&mut self.unplaced, old, new, is_unplaced);
         move_between(&mut self.gated, old, new, is_gated);
         self.task_addresses(old, new);
     }
 
-    fn task_on_node(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
+    fn task_on_node(&mut self, index: u64, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         let (old, new) = (old.filter(|task| is_placed(task)), new.filter(|task| is_placed(task)));
         if let Some(old) = old
             && let Some(node) = self.by_node.get_mut(old.node_id.as_str())
         {
+            node.touched = index;
             node.load.remove(old);
             if new.is_none_or(|new| new.node_id != old.node_id) {
                 node.tasks.remove(old.key());
@@ -245,6 +250,7 @@ impl Indexes {
                 key,
                 ..NodeTasks::default()
             });
+            node.touched = index;
             node.tasks.insert(Arc::clone(new));
             node.load.add(new);
         }

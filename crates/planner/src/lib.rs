@@ -31,7 +31,7 @@ pub mod table;
 pub mod time;
 pub mod validate;
 
-pub use assignment::{Assigner, Assignment, Wanted, assignment, task_name, wanted};
+pub use assignment::{Assigner, Assignment, Revision, Wanted, assignment, task_name, wanted};
 pub use change::{Change, Expect, Refusal, Refused};
 pub use ids::Ids;
 pub use object::{ClusterNetwork, ClusterRecord, ClusterSecrets, Object, ObjectRef};

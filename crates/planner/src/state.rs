@@ -303,9 +303,11 @@ impl State {
                 self.indexes.network(index, old.as_deref(), Some(&network));
             }
             Object::Secret(secret) => {
+                self.indexes.data_touched = index;
                 self.secrets.insert(Arc::new(*secret));
             }
             Object::Config(config) => {
+                self.indexes.data_touched = index;
                 self.configs.insert(Arc::new(*config));
             }
         }
@@ -349,9 +351,11 @@ impl State {
                 self.indexes.network(index, old.as_deref(), None);
             }
             ObjectRef::Secret(id) => {
+                self.indexes.data_touched = index;
                 self.secrets.remove(id.as_str());
             }
             ObjectRef::Config(id) => {
+                self.indexes.data_touched = index;
                 self.configs.remove(id.as_str());
             }
         }
@@ -472,6 +476,7 @@ impl<'de> Deserialize<'de> for State {
             ..State::default()
         };
         state.indexes.nodes_touched = read.index;
+        state.indexes.data_touched = read.index;
         for network in read.networks {
             state.indexes.network(read.index, None, Some(&network));
             state.networks.insert(Arc::new(network));

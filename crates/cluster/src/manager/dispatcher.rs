@@ -131,13 +131,20 @@ async fn follow(
     end: CancellationToken,
 ) {
     let mut changes = manager.store.watch();
-    let mut sent: Option<(Orders, Vec<KnownManager>, String)> = None;
+    let (mut known, mut orders) = (None, Orders::default());
+    // What was sent last: orders without the node's own reports, managers, role.
+    let mut sent: (Orders, Option<(Vec<KnownManager>, String)>) = Default::default();
     loop {
         changes.borrow_and_update();
         let state = manager.store.read();
         let Some(object) = state.node(&node) else { break };
-        let orders = Orders::of(&state, &node);
-        let bare = orders.without_reports();
+        let mut news = false;
+        if let Some((revision, new)) = manager.desk.orders(&state, &node, known.as_ref()) {
+            (known, orders) = (Some(revision), new);
+            let bare = orders.without_reports();
+            news = bare != sent.0;
+            sent.0 = bare;
+        }
         let managers: Vec<KnownManager> = manager
             .store
             .members()
@@ -145,15 +152,15 @@ async fn follow(
             .map(|member| KnownManager { node_id: member.node_id.to_string(), addr: member.addr })
             .collect();
         let role = object.spec.role.as_str().to_owned();
-        let now = (bare, managers, role);
-        if sent.as_ref() != Some(&now) {
+        let around = Some((managers, role));
+        if news || around != sent.1 {
             let Ok(assignment) = serde_json::to_vec(&orders) else { break };
             let message = SessionMessage {
                 session_id: session.clone(),
                 assignment,
-                managers: now.1.clone(),
+                managers: around.iter().flat_map(|(managers, _)| managers.clone()).collect(),
                 heartbeat_millis: u64::try_from(manager.heartbeat().as_millis()).unwrap_or(u64::MAX),
-                role: now.2.clone(),
+                role: around.iter().map(|(_, role)| role.clone()).collect(),
                 logs: Vec::new(),
                 end_logs: String::new(),
             };
@@ -164,7 +171,7 @@ async fn follow(
             if !delivered {
                 break;
             }
-            sent = Some(now);
+            sent.1 = around;
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break },

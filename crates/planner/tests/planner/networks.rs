@@ -226,7 +226,7 @@ fn assignments_hold_the_secrets_of_the_nodes_own_tasks() {
     let web = world.create(spec);
     world.until("it runs", |world| world.running(&web).len() == 1);
     let at = world.running(&web)[0].node_id.clone();
-    let mut assigner = Assigner::new(&world.state);
+    let mut assigner = Assigner::new(std::sync::Arc::new(world.state.clone()));
     for id in [node(1), node(2)] {
         let assignment = assigner.assignment(&id);
         let expected: &[&str] = if id == at { &["used"] } else { &[] };
@@ -239,5 +239,22 @@ fn assignments_hold_the_secrets_of_the_nodes_own_tasks() {
             serde_json::from_str::<gantry_planner::Assignment>(&text).expect("an assignment"),
             assignment
         );
+    }
+}
+
+#[test]
+fn a_change_concerns_only_the_nodes_that_it_is_about() {
+    let mut world = World::new(3);
+    let web = world.create(replicated("web", 1));
+    world.until("it runs", |world| world.running(&web).len() == 1);
+    let at = world.running(&web)[0].clone();
+    let mut assigner = Assigner::new(std::sync::Arc::new(world.state.clone()));
+    let before: Vec<_> = (1..=3).map(|number| assigner.revision(&node(number))).collect();
+    let status = gantry_model::task::TaskStatus { message: "still running".into(), ..at.status.clone() };
+    world.apply(&[gantry_planner::Change::Status { task: at.id.clone(), status }]);
+    assigner.advance(&std::sync::Arc::new(world.state.clone()));
+    for (number, before) in (1..).zip(&before) {
+        let same = assigner.revision(&node(number)) == *before;
+        assert_eq!(same, at.node_id != node(number), "node {number}");
     }
 }

@@ -7,8 +7,8 @@ use gantry_model::node::{Availability, Node, NodeState};
 use gantry_model::service::{ContainerSpec, Replicated, Service, ServiceMode, ServiceSpec, Version};
 use gantry_model::task::{Task, TaskState, TaskStatus};
 use gantry_planner::{
-    Change, ClusterNetwork, ClusterRecord, Ids, Object, ObjectRef, Planner, State, Wanted, edit, init,
-    validate, wanted,
+    Assigner, Assignment, Change, ClusterNetwork, ClusterRecord, Ids, Object, ObjectRef, Planner, Revision,
+    State, Wanted, edit, init, validate, wanted,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +35,9 @@ pub struct World {
     /// Images whose containers end well in the step after they started.
     pub short: BTreeSet<String>,
     seen: HashMap<TaskId, TaskState>,
+    assigner: Option<Assigner>,
+    /// What each node was told last.
+    told: HashMap<NodeId, (Revision, Assignment)>,
 }
 
 impl World {
@@ -51,6 +54,8 @@ impl World {
             broken: BTreeSet::new(),
             short: BTreeSet::new(),
             seen: HashMap::new(),
+            assigner: None,
+            told: HashMap::new(),
         };
         let first = world.node_object(1);
         world.agents.insert(first.id.clone(), Agent::default());
@@ -155,6 +160,25 @@ impl World {
         self.check_slots();
         self.check_nodes();
         self.check_addresses();
+        // It takes longer than all else.
+        if self.state.index().is_multiple_of(3) {
+            self.check_assignments();
+        }
+    }
+
+    /// A node whose revision is the same has the same assignment, and what is made with a memory is what is made without.
+    fn check_assignments(&mut self) {
+        let state = Arc::new(self.state.clone());
+        let assigner = self.assigner.get_or_insert_with(|| Assigner::new(Arc::clone(&state)));
+        assigner.advance(&state);
+        for node in state.nodes().iter().map(|node| node.id.clone()) {
+            let (revision, fresh) = (assigner.revision(&node), gantry_planner::assignment(&state, &node));
+            assert_eq!(assigner.assignment(&node), fresh, "{node}");
+            if let Some((_, old)) = self.told.get(&node).filter(|(told, _)| *told == revision) {
+                assert_eq!(*old, fresh, "{node} would not hear of a change");
+            }
+            self.told.insert(node, (revision, fresh));
+        }
     }
 
     /// In each slot one container runs, or two while one takes over from the other; those on nodes that the managers
