@@ -17,7 +17,7 @@ const USAGE: &str = "cargo xtask COMMAND
                    --acceptance [NAME…]: only the whole-system suites (or those whose name contains NAME)
   demo             three nodes on this machine, a service on them, one node killed; --keep leaves it running
   vm [NAME…]       the runtime on cgroup v2 only: its tests in a virtual machine with Debian's cloud kernel, by software emulation
-  bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory
+  bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory, planner
   fuzz [TARGET…]   random input for what reads foreign bytes, --seconds N for each target (60)";
 
 fn main() -> ExitCode {
@@ -134,6 +134,22 @@ fn demo(args: &[String]) -> Outcome {
 }
 
 fn bench(args: &[String]) -> Outcome {
+    let (planner, others): (Vec<String>, Vec<String>) =
+        args.iter().cloned().partition(|name| name == "planner");
+    let of_system = if planner.is_empty() || !others.is_empty() { bench_system(&others) } else { Ok(()) };
+    let of_planner = if args.is_empty() || !planner.is_empty() { bench_planner() } else { Ok(()) };
+    of_system.and(of_planner)
+}
+
+/// Ten thousand nodes and a million tasks, in memory: it needs neither root nor the executables.
+fn bench_planner() -> Outcome {
+    println!("\n## planner");
+    let mut command = cargo();
+    command.args(["run", "--release", "--quiet", "--package", "gantry-planner", "--example", "placements"]);
+    run(command.args(["--", "10000", "1000000"]))
+}
+
+fn bench_system(args: &[String]) -> Outcome {
     need_root("cargo xtask bench")?;
     packages::install(packages::FOR_BENCHMARKS)?;
     let built = build::all(build::Profile::Release)?;
