@@ -120,10 +120,32 @@ impl Drop for Lab {
             .collect();
         hierarchies.push(PathBuf::from("/sys/fs/cgroup"));
         for hierarchy in hierarchies {
-            // A hierarchy in which no container was has no such folder.
-            let _ = fs::remove_dir(hierarchy.join(parent.trim_start_matches('/')));
+            clear(&hierarchy.join(parent.trim_start_matches('/')));
         }
     }
+}
+
+/// Takes a cgroup of this suite away with what some runtimes leave in it: frozen processes, and cgroups below.
+fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            clear(&entry.path());
+        }
+    }
+    if folder.join("freezer.state").exists() {
+        // The root of a hierarchy has no such file, a group has.
+        let _ = fs::write(folder.join("freezer.state"), "THAWED");
+    }
+    let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+        if let Ok(pidfd) = gantry_linux::process::pidfd(pid) {
+            // It may have ended by now; 9 is KILL (signal(7)).
+            let _ = gantry_linux::process::signal(std::os::fd::AsFd::as_fd(&pidfd), 9);
+            crate::receiver::await_readable(&pidfd, "the end of what a runtime left");
+        }
+    }
+    // A hierarchy in which no container was has no such folder.
+    let _ = fs::remove_dir(folder);
 }
 
 /// Ends a case because this machine lacks what it needs; the output says so.
