@@ -1,6 +1,7 @@
 //! `/networks`: the local ones of this node and, on managers, those of the cluster.
 
 use crate::daemon::{Daemon, Shared};
+use crate::executor::LABEL_TASK_ID;
 use crate::http::{ApiError, Call, Json, Reply, stream};
 use axum::Router;
 use axum::extract::Path;
@@ -168,7 +169,13 @@ async fn create(daemon: Shared, Json(body): Json<NetworkCreateBody>) -> Reply {
 async fn remove(daemon: Shared, Path(id): Path<String>) -> Reply {
     let network = find(&daemon, &id, None).await?;
     if network.spec.scope == "swarm" {
-        if let Some(user) = daemon.networks.members(&network.id).first() {
+        // Containers of services that were told to stop do not hold a network, as with Docker: `docker stack rm` removes both at once.
+        // Those that run are the managers' to see.
+        let outside_services = |id: &str| {
+            daemon.engine.get(id).is_ok_and(|view| !view.config.labels.contains_key(LABEL_TASK_ID))
+        };
+        let members = daemon.networks.members(&network.id);
+        if let Some(user) = members.iter().find(|member| outside_services(&member.container_id)) {
             return Err(ApiError::forbidden(format!(
                 "error while removing network: network {} has active endpoints (name:{:?} id:{:?})",
                 network.spec.name,

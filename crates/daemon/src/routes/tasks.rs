@@ -63,13 +63,20 @@ async fn list(daemon: Shared, call: Call) -> Reply {
         .then(|| filters.values("desired-state").map(state).collect::<Result<_, _>>())
         .transpose()?;
     let up_to_date = filters.flag("_up-to-date")?.unwrap_or(false);
-    let services = if up_to_date { daemon.cluster.services().await? } else { Vec::new() };
+    let services =
+        if up_to_date || filters.has("label") { daemon.cluster.services().await? } else { Vec::new() };
+    // Labels are those of the task's service, as with SwarmKit: `docker stack ps` finds a stack's tasks by them.
+    let labelled = |task: &Task| {
+        let service = services.iter().find(|service| service.id == task.service_id);
+        filters.labels(service.map_or(&task.labels, |service| &service.spec.labels))
+    };
     let current = |task: &Task| {
         services.iter().any(|service| service.id == task.service_id && is_up_to_date(service, task))
     };
     let found = daemon.cluster.tasks().await?;
     let wanted = found.iter().filter(|task| {
         matches(&filters, task)
+            && labelled(task)
             && desired.as_ref().is_none_or(|states| states.contains(&task.desired_state))
             && (!up_to_date || current(task))
     });
@@ -110,7 +117,6 @@ fn matches(filters: &Filters, task: &Task) -> bool {
             || filters.exact("name", &task.name))
         && filters
             .exact("runtime", if task.spec.runtime.is_empty() { "container" } else { &task.spec.runtime })
-        && filters.labels(&task.labels)
 }
 
 async fn inspect(daemon: Shared, Path(id): Path<String>) -> Reply {
