@@ -8,6 +8,7 @@ pub mod images;
 pub mod memory;
 pub mod network;
 pub mod runtime;
+pub mod starts;
 
 use std::time::{Duration, Instant};
 

@@ -55,12 +55,13 @@ pub fn run() -> Result<(), String> {
 
 /// Which line of smaps_rollup.
 #[derive(Clone, Copy)]
-enum Part {
+pub(super) enum Part {
     Resident,
     Private,
 }
 
-fn sum(pids: &[u32], part: Part) -> u64 {
+/// KiB of all these processes.
+pub(super) fn sum(pids: &[u32], part: Part) -> u64 {
     pids.iter().map(|pid| memory(*pid, part)).sum()
 }
 
@@ -80,7 +81,8 @@ fn memory(pid: u32, part: Part) -> u64 {
     lines.filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }
 
-fn processes_with(text: &str) -> Vec<u32> {
+/// Ids of the processes whose command line has this text.
+pub(super) fn processes_with(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
     let line = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `gantry-bench`: tables with both sides from one run. Benchmarks measure and print; they do not fail on time.
 
-use acceptance::bench::{engine, images, memory, network, runtime};
+use acceptance::bench::{engine, images, memory, network, runtime, starts};
 use std::process::ExitCode;
 
 /// Name, what it compares, and the measurement.
@@ -12,10 +12,28 @@ const ALL: &[Bench] = &[
     ("images", images::run),
     ("network", network::run),
     ("memory", memory::run),
+    ("starts", many_starts),
 ];
 
+/// `--count N`, or the number that the benchmark has of itself.
+fn many_starts() -> Result<(), String> {
+    let args: Vec<String> = std::env::args().collect();
+    let given = args.iter().position(|a| a == "--count").map(|at| args.get(at + 1).map(String::as_str));
+    let count = match given {
+        None => starts::DEFAULT_COUNT,
+        Some(text) => {
+            let text = text.unwrap_or_default();
+            text.parse().map_err(|_| format!("--count {text:?} is no number"))?
+        }
+    };
+    starts::run(count)
+}
+
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = wanted.iter().position(|w| w == "--count") {
+        wanted.drain(at..wanted.len().min(at + 2));
+    }
     let known = |name: &String| ALL.iter().any(|(n, _)| n == name);
     if let Some(unknown) = wanted.iter().find(|w| !known(w)) {
         eprintln!(
