@@ -19,6 +19,7 @@ pub const CASES: &[Case<Nodes>] = &[
     ("service_logs_name_task_and_node", service_logs_name_task_and_node),
     ("a_task_that_waits_says_why", a_task_that_waits_says_why),
     ("secrets_and_configs_reach_the_tasks", secrets_and_configs_reach_the_tasks),
+    ("stacks_of_the_stock_client_come_and_go", stacks_of_the_stock_client_come_and_go),
 ];
 
 fn service_create_waits_until_it_has_converged(nodes: &Nodes) {
@@ -234,4 +235,18 @@ fn secrets_and_configs_reach_the_tasks(nodes: &Nodes) {
     remove(nodes, "reads");
     gantry.ok("secret rm word");
     gantry.ok("config rm page");
+}
+
+fn stacks_of_the_stock_client_come_and_go(nodes: &Nodes) {
+    let (docker, file) = (nodes.docker(1), nodes.path("stack.yml"));
+    let text = format!("services:\n  front:\n    image: {}\n    deploy: {{replicas: 2}}\n", image(nodes));
+    std::fs::write(&file, text).unwrap_or_else(|e| panic!("write {}: {e}", file.display()));
+    docker.ok(&format!("stack deploy --detach=true -c {} town", file.display()));
+    running(nodes, 1, "town_front", 2);
+    assert_eq!(docker.ok("stack ps -q town").lines().count(), 2);
+    assert_eq!(nodes.cli(1).ok("network ls -q --filter name=town_default").lines().count(), 1);
+    // Services and their network go in one breath, while tasks are still stopping.
+    docker.ok("stack rm town");
+    assert_eq!(nodes.cli(1).ok("service ls -q --filter name=town_front"), "");
+    assert_eq!(nodes.cli(1).ok("network ls -q --filter name=town_default"), "");
 }
