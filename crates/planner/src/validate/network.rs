@@ -8,6 +8,7 @@ use crate::state::State;
 use crate::subnet::address_of;
 use gantry_model::network::{IpamConfig, NetworkSpec};
 use gantry_model::overlay::Subnet;
+use gantry_model::task::Task;
 
 /// Checks a network that is to be created.
 pub fn network_spec(state: &State, mut wanted: NetworkSpec) -> Result<NetworkSpec, Invalid> {
@@ -139,8 +140,9 @@ pub fn network_remove(state: &State, network: &ClusterNetwork) -> Result<(), Inv
             )));
         }
     }
-    // As with Docker, what was told to stop does not hold the network.
-    let member = state.members_of(id).find(|task| is_live(task));
+    // As with Docker, what was told to stop does not hold the network; nor does what will be told so, because its service is gone.
+    let wanted = |task: &Task| task.service_id.is_empty() || state.service(&task.service_id).is_some();
+    let member = state.members_of(id).find(|task| is_live(task) && wanted(task));
     match member {
         Some(task) => Err(Invalid::Precondition(format!("network {id} is in use by task {}", task.id))),
         None => Ok(()),
