@@ -157,7 +157,10 @@ pub async fn typed(arguments: Typed, kind: Kind, context: &Context) -> Result<()
 
 /// Prints objects and tells what was not found; anything missing makes the command fail.
 pub fn print(found: &[Value], missing: &[String], format: Option<&str>) -> Result<()> {
-    table::out(&render(found, format)?);
+    // One array, as Docker prints it, where other commands print an object a line.
+    let text =
+        if format == Some("json") { format!("{}\n", Value::from(found)) } else { render(found, format)? };
+    table::out(&text);
     for text in missing {
         eprintln!("{text}");
     }
