@@ -106,9 +106,12 @@ impl Layout {
         Ok(())
     }
 
-    /// Forgets Raft only. Blocks.
+    /// Forgets Raft only, all of it at one moment: a part of a log would pass for a log. Blocks.
     pub fn wipe_raft(&self) -> Result<()> {
-        remove(&self.raft(), |path| std::fs::remove_dir_all(path))
+        let gone = self.0.join("raft.gone");
+        remove(&gone, |path| std::fs::remove_dir_all(path))?;
+        remove(&self.raft(), |path| std::fs::rename(path, &gone))?;
+        remove(&gone, |path| std::fs::remove_dir_all(path))
     }
 }
 
@@ -235,8 +238,9 @@ impl Node {
     }
 
     /// Asks the leader to make this node a member of Raft.
-    async fn join_raft(&self) -> Result<()> {
-        let request = JoinRaftRequest { addr: self.settings().advertise };
+    async fn join_raft(&self, manager: &Manager) -> Result<()> {
+        let incarnation = manager.store.novice().incarnation().to_owned();
+        let request = JoinRaftRequest { addr: self.settings().advertise, incarnation };
         let asked = self.shared.calls.call(|channel| {
             let request = request.clone();
             async move { ControlClient::new(channel).join_raft(request).await }

@@ -5,11 +5,13 @@
 //! | [`log`] | the log, the vote and the commit mark in one redb file, written by one thread that commits groups |
 //! | [`machine`] | the planner's state in memory, its snapshots on disk |
 //! | [`network`] | calls to the other managers |
+//! | [`novice`] | a manager that begins without a log, and may not vote yet |
 //! | [`store`] | propose, read, follow: what the rest of the crate uses |
 
 pub mod log;
 pub mod machine;
 pub mod network;
+pub mod novice;
 pub mod recovery;
 pub mod store;
 
@@ -28,10 +30,20 @@ openraft::declare_raft_types!(
         D = Command,
         R = Applied,
         NodeId = NodeId,
-        Node = openraft::BasicNode,
+        Node = Member,
         Term = u64,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, NodeId>,
 );
+
+/// A manager as the membership names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Where the other managers reach it.
+    pub addr: String,
+    /// Which of the times it is that the node is a member; see [`novice`]. Empty for one that has had its log from the start.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub incarnation: String,
+}
 
 /// Our Raft.
 pub type Raft = openraft::Raft<Types, machine::Machine>;

@@ -6,6 +6,7 @@ use crate::control::request::Request as Write;
 use crate::error::Error;
 use crate::proto::control_server::Control;
 use crate::proto::{Empty, JoinRaftRequest, Payload};
+use crate::raft::Member;
 use crate::rpc::status::{self, status};
 use futures_util::{Stream, StreamExt};
 use gantry_model::node::NodeRole;
@@ -82,7 +83,9 @@ impl Control for ControlService {
             ))));
         }
         let _membership = self.manager.membership().await;
-        self.manager.store.add_member(subject.node_id, &request.get_ref().addr).await.map_err(status)?;
+        let JoinRaftRequest { addr, incarnation } = request.into_inner();
+        let member = Member { addr, incarnation };
+        self.manager.store.add_member(subject.node_id, member).await.map_err(status)?;
         Ok(Response::new(Empty {}))
     }
 

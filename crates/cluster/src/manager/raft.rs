@@ -36,6 +36,17 @@ impl RaftService {
     }
 }
 
+impl RaftService {
+    /// Refuses what only a member with its whole log may do.
+    fn may_vote(&self) -> Result<(), Status> {
+        if self.manager.store.novice().is_waiting() {
+            let text = "this manager has not read yet that it was added, and does not vote";
+            return Err(status::status(crate::error::Error::unavailable(text)));
+        }
+        Ok(())
+    }
+}
+
 fn answer<T: Serialize, E: std::error::Error + 'static>(
     result: Result<T, E>,
 ) -> Result<Response<Payload>, Status> {
@@ -53,18 +64,21 @@ impl Raft for RaftService {
 
     async fn vote(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
         self.admit(&request)?;
+        self.may_vote()?;
         let rpc = status::parse(&request.get_ref().data, "Raft's request for a vote")?;
         answer(self.manager.store.raft().vote(rpc).await)
     }
 
     async fn pre_vote(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
         self.admit(&request)?;
+        self.may_vote()?;
         let rpc = status::parse(&request.get_ref().data, "Raft's request for a pre-vote")?;
         answer(self.manager.store.raft().pre_vote(rpc).await)
     }
 
     async fn transfer_leader(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
         self.admit(&request)?;
+        self.may_vote()?;
         let rpc = status::parse(&request.get_ref().data, "Raft's transfer of leadership")?;
         answer(self.manager.store.raft().handle_transfer_leader(rpc).await)
     }

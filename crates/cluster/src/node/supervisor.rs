@@ -76,8 +76,12 @@ async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -
     // The leader's list of members comes with its orders. A manager that is not in it has been let in and not yet been added.
     let settings = node.settings();
     let listed = node.shared.calls.managers().iter().any(|manager| manager.node_id == settings.node_id);
-    if node.manager().is_some() && !listed && wanted != Some(NodeRole::Worker) {
-        node.join_raft().await?;
+    // One that begins anew may still be in it from its earlier time.
+    if let Some(manager) = node.manager()
+        && (!listed || manager.store.novice().is_waiting())
+        && wanted != Some(NodeRole::Worker)
+    {
+        node.join_raft(&manager).await?;
     }
     remember(node).await
 }

@@ -17,18 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::watch;
 
 /// Head of a snapshot.
-pub type SnapshotMeta = openraft::storage::SnapshotMeta<
-    CommittedLeaderIdOf<Types>,
-    gantry_model::id::NodeId,
-    openraft::BasicNode,
->;
+pub type SnapshotMeta =
+    openraft::storage::SnapshotMeta<CommittedLeaderIdOf<Types>, gantry_model::id::NodeId, super::Member>;
 /// A snapshot: its head, and the file's bytes.
-pub type Snapshot = openraft::storage::Snapshot<
-    CommittedLeaderIdOf<Types>,
-    gantry_model::id::NodeId,
-    openraft::BasicNode,
-    Bytes,
->;
+pub type Snapshot =
+    openraft::storage::Snapshot<CommittedLeaderIdOf<Types>, gantry_model::id::NodeId, super::Member, Bytes>;
 
 /// Level of zstd: snapshots are written often and read seldom.
 const COMPRESSION: i32 = 3;

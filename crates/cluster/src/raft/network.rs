@@ -1,7 +1,7 @@
 //! Calls of Raft to the other managers. The TLS check names the node, so an address that now belongs to another node is refused.
 
 use super::machine::{Snapshot, SnapshotMeta};
-use super::{Types, VoteOf};
+use super::{Member, Types, VoteOf};
 use crate::error::chain;
 use crate::proto::Payload;
 use crate::proto::raft_client::RaftClient;
@@ -10,13 +10,13 @@ use crate::rpc::link::Link;
 use crate::rpc::status::is_transport;
 use bytes::Bytes;
 use gantry_model::id::NodeId;
+use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{BasicNode, OptionalSend};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ impl Network {
         Self { dialer, links: Arc::default() }
     }
 
-    fn peer(&self, target: NodeId, node: &BasicNode, purpose: Purpose) -> Peer {
+    fn peer(&self, target: NodeId, node: &Member, purpose: Purpose) -> Peer {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|_, link| link.strong_count() > 0);
         let key = (target.clone(), node.addr.clone(), purpose);
@@ -70,11 +70,11 @@ impl Network {
 impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
+    async fn new_client(&mut self, target: NodeId, node: &Member) -> Peer {
         self.peer(target, node, Purpose::Talk)
     }
 
-    async fn new_snapshot_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> Peer {
         self.peer(target, node, Purpose::Snapshots)
     }
 }

@@ -2,12 +2,13 @@
 
 use super::log::Log;
 use super::machine::{self, SnapshotMeta};
-use super::{StoredMembershipOf, Types};
+use super::novice::Novice;
+use super::{Member, StoredMembershipOf, Types};
 use crate::error::{Error, Result};
 use gantry_model::id::NodeId;
 use gantry_planner::state::State;
 use openraft::entry::RaftEntry;
-use openraft::{BasicNode, EntryPayload, Membership};
+use openraft::{EntryPayload, Membership};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -39,7 +40,8 @@ pub fn only_member(folder: &Path, id: &NodeId, addr: &str) -> Result<()> {
     let last = last.ok_or_else(|| {
         Error::precondition("this manager has no log from which a cluster could be recovered")
     })?;
-    let members = BTreeMap::from([(id.clone(), BasicNode::new(addr))]);
+    let members =
+        BTreeMap::from([(id.clone(), Member { addr: addr.to_owned(), incarnation: String::new() })]);
     let membership = Membership::new(vec![BTreeSet::from([id.clone()])], members)
         .map_err(|e| Error::trouble("make this node the only member", &e))?;
     let meta = SnapshotMeta {
@@ -47,5 +49,7 @@ pub fn only_member(folder: &Path, id: &NodeId, addr: &str) -> Result<()> {
         last_membership: StoredMembershipOf::<Types>::new(Some(last), membership),
     };
     machine::write_file(folder, meta, state)?;
+    // Whatever it still waited for: it is the only member now.
+    Novice::forget(folder)?;
     log.reset(last).map_err(|e| Error::trouble("empty the Raft log", &e))
 }

@@ -3,7 +3,8 @@
 use super::log::Log;
 use super::machine::Machine;
 use super::network::Network;
-use super::{Command, Raft, Types};
+use super::novice::Novice;
+use super::{Command, Member, Raft, Types};
 use crate::config::{RemoteManager, Timing};
 use crate::error::{Error, Result, chain};
 use crate::rpc::dial::Dialer;
@@ -13,7 +14,7 @@ use gantry_planner::state::State;
 use jiff::Timestamp;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{BasicNode, ChangeMembers, Instant as _, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{ChangeMembers, Instant as _, RaftMetrics, ServerState, SnapshotPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -56,29 +57,47 @@ pub struct Store {
     machine: Machine,
     timing: Timing,
     id: NodeId,
+    novice: Arc<Novice>,
 }
 
 impl Store {
     /// Opens the store of this folder and takes part in Raft. The store is empty and passive until [`Store::initialize`], or until a
     /// leader adds this node.
     pub async fn open(folder: &Path, id: NodeId, dialer: Dialer, timing: Timing) -> Result<Self> {
-        let log_path = folder.join("log.redb");
-        let log = tokio::task::spawn_blocking(move || Log::open(&log_path))
+        let (log_path, own) = (folder.join("log.redb"), folder.to_owned());
+        // The note that this is a beginning comes before the log that makes it look like a continuation.
+        let open = move || -> Result<_> { Ok((Novice::open(&own, &log_path)?, Log::open(&log_path)?)) };
+        let (novice, log) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|e| Error::trouble("open the Raft log", &e))??;
         let machine = Machine::new(folder);
-        let config = raft_config(&timing).map_err(|e| Error::trouble("configure Raft", &e))?;
+        let config = openraft::Config { enable_elect: !novice.is_waiting(), ..raft_config(&timing) };
+        let config = config.validate().map_err(|e| Error::trouble("configure Raft", &e))?;
         let raft = Raft::new(id.clone(), Arc::new(config), Network::new(dialer), log, machine.clone())
             .await
             .map_err(|e| Error::trouble("start Raft", &e))?;
-        Ok(Self { raft, machine, timing, id })
+        let novice = Arc::new(novice);
+        if novice.is_waiting() {
+            tokio::spawn(Arc::clone(&novice).until_member(raft.clone(), id.clone()));
+        }
+        Ok(Self { raft, machine, timing, id, novice })
     }
 
     /// Makes this node the only member of a new cluster.
     pub async fn initialize(&self, addr: &str) -> Result<()> {
-        let members = BTreeMap::from([(self.id.clone(), BasicNode::new(addr))]);
+        let members = BTreeMap::from([(self.id.clone(), self.member(addr))]);
         self.raft.initialize(members).await.map_err(|e| Error::trouble("initialise Raft", &e))?;
         self.wait_leader(Duration::from_secs(10)).await.map(drop)
+    }
+
+    /// This node as the membership shall name it.
+    fn member(&self, addr: &str) -> Member {
+        Member { addr: addr.to_owned(), incarnation: self.novice.incarnation().to_owned() }
+    }
+
+    /// The state of this node's beginning as a member.
+    pub fn novice(&self) -> &Novice {
+        &self.novice
     }
 
     /// Consensus itself, for the calls of other managers.
@@ -205,14 +224,21 @@ impl Store {
     }
 
     /// Adds a manager: first as a learner that catches up, then as a voter. Only the leader can.
-    pub async fn add_member(&self, id: NodeId, addr: &str) -> Result<()> {
-        if self.voters().contains(&id) {
+    pub async fn add_member(&self, id: NodeId, member: Member) -> Result<()> {
+        let known = self.metrics().membership_config.membership().get_node(&id).cloned();
+        if let Some(known) = known
+            && !member.incarnation.is_empty()
+            && known.incarnation != member.incarnation
+        {
+            // Its log of that time is gone, so what the leader believes it to have, and its votes, count no more.
+            self.remove_member(&id).await?;
+        } else if self.voters().contains(&id) {
             return Ok(());
         }
         let limit = Duration::from_secs(30);
-        let act = || format!("add manager {id} at {addr}");
+        let act = || format!("add manager {id} at {}", member.addr);
         let learner =
-            tokio::time::timeout(limit, self.raft.add_learner(id.clone(), BasicNode::new(addr), true)).await;
+            tokio::time::timeout(limit, self.raft.add_learner(id.clone(), member.clone(), true)).await;
         if let Err(error) = outcome(learner, &act()) {
             // A learner that never caught up must not stay.
             self.remove_node(&id).await;
@@ -290,7 +316,7 @@ fn outcome<T>(
     }
 }
 
-fn raft_config(timing: &Timing) -> std::result::Result<openraft::Config, openraft::ConfigError> {
+fn raft_config(timing: &Timing) -> openraft::Config {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     openraft::Config {
         cluster_name: "gantry".into(),
@@ -303,5 +329,4 @@ fn raft_config(timing: &Timing) -> std::result::Result<openraft::Config, openraf
         enable_pre_vote: Some(true),
         ..openraft::Config::default()
     }
-    .validate()
 }
