@@ -140,6 +140,12 @@ pub const EXCEPTIONS: &[Exception] = &[
         properties: &["features/mountOptions"],
     },
     Exception {
+        runtime: Runtime::Runc,
+        certainty: Certainty::Sometimes,
+        reason: "runc is written in Go, whose start raises the soft limit of files, and an exec may be left with that",
+        properties: &["command/exec/defaults"],
+    },
+    Exception {
         runtime: Runtime::Crun,
         certainty: Certainty::Always,
         reason: "crun 1.8.1 knows versions 1.0.x only",

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::exceptions::{self, Certainty, Exception};
-use crate::lab::{Lab, Skipped};
+use crate::lab::{Lab, Runtime, Skipped};
 
 /// One property of the specification: its name, what it says, and the case that shows it.
 #[derive(Clone, Copy)]
@@ -41,8 +41,16 @@ pub fn judge(lab: &Lab, properties: &[Property], exceptions: &'static [Exception
     let (mut passed, mut skipped, mut failed) = (0, 0, Vec::new());
     for property in properties {
         let start = Instant::now();
-        let outcome = carry_out(lab, property);
         let known = exceptions::known(exceptions, lab.runtime, property.id);
+        let mut outcome = carry_out(lab, property);
+        if lab.runtime != Runtime::Gantry && is_surprise(&outcome, known) {
+            // The other runtimes show that the case tests the specification; a race inside one of them is not ours to fail by.
+            println!(
+                "test {} ... once more, since {:?} did not do as it is known to",
+                property.id, lab.runtime
+            );
+            outcome = carry_out(lab, property);
+        }
         let seconds = start.elapsed().as_secs_f64();
         match (outcome, known) {
             (Outcome::Holds, None) => {
@@ -79,6 +87,15 @@ pub fn judge(lab: &Lab, properties: &[Property], exceptions: &'static [Exception
     }
     println!("\n{passed} passed, {} failed, {skipped} skipped", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether an outcome is a failure of the suite.
+fn is_surprise(outcome: &Outcome, known: Option<&Exception>) -> bool {
+    match (outcome, known) {
+        (Outcome::Fails(_), None) => true,
+        (Outcome::Holds, Some(exception)) => exception.certainty == Certainty::Always,
+        _ => false,
+    }
 }
 
 fn carry_out(lab: &Lab, property: &Property) -> Outcome {

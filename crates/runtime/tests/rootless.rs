@@ -10,7 +10,7 @@ use std::{
 };
 
 use gantry_runtime::oci::{self, IdMapping, Memory, Mount, Namespace, NamespaceKind, NetDevice, TimeOffset};
-use harness::{RUNTIME, Sandbox, await_that, text};
+use harness::{Sandbox, await_that, copy_of_the_runtime, text};
 
 /// `nobody`, who owns nothing else and has no group of cgroups.
 const USER: u32 = 65_534;
@@ -33,7 +33,7 @@ impl Rootless {
             mount.options.retain(|option| option != "gid=5");
         }
         // Where the build is may be closed to others.
-        fs::copy(RUNTIME, sandbox.path("runtime")).unwrap();
+        copy_of_the_runtime(&sandbox.path("runtime"));
         fs::create_dir(sandbox.path("xdg")).unwrap();
         give(&sandbox.path(""), USER);
         Rootless { sandbox }

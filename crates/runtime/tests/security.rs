@@ -9,7 +9,7 @@ use std::{
 };
 
 use gantry_runtime::oci::{self, Mount, Seccomp, SeccompAction, SyscallRule, defaults};
-use harness::{RUNTIME, Sandbox, leftovers, text};
+use harness::{RUNTIME, Sandbox, copy_of_the_runtime, leftovers, text};
 
 fn bind(source: &str, destination: &str, options: &[&str]) -> Mount {
     Mount {
@@ -271,7 +271,7 @@ fn a_descriptor_of_the_runtime_kept_from_its_time_as_first_process_stays_read_on
     // The second half of CVE-2019-5736: the file is no longer being executed, so nothing but the mount protects it.
     let sandbox = Sandbox::script("exec sleep 1000");
     let copy = sandbox.path("runtime-copy");
-    fs::copy(RUNTIME, &copy).unwrap();
+    copy_of_the_runtime(&copy);
     sandbox.save();
     let created = Command::new(&copy)
         .arg("--root")

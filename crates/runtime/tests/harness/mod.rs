@@ -41,6 +41,13 @@ pub struct Sandbox {
     other_runtime: Option<PathBuf>,
 }
 
+/// Copies the runtime by a process of its own: a copy written by this one can be open for writing in a child that another test is
+/// just starting, and then cannot be executed (ETXTBSY of execve(2)).
+pub fn copy_of_the_runtime(to: &Path) {
+    let copied = Command::new("cp").arg(RUNTIME).arg(to).status().expect("start cp");
+    assert!(copied.success(), "cp {RUNTIME} {}: {copied}", to.display());
+}
+
 impl Sandbox {
     /// A bundle that runs these arguments.
     pub fn new(args: &[&str]) -> Sandbox {
