@@ -12,6 +12,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// What the same executable does besides; their flags are not the command line's.
+const SERVERS: &str = "Servers:
+  daemon    Run this node's daemon; see 'gantry daemon --help'
+  registry  Run an OCI registry; see 'gantry registry --help'";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -22,7 +27,8 @@ use std::sync::Arc;
     disable_version_flag = true,
     disable_help_subcommand = true,
     infer_subcommands = false,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = SERVERS
 )]
 pub struct App {
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -148,7 +148,13 @@ pub(super) struct Connector {
     others: OnceLock<Arc<ClientConfig>>,
     /// For others that are insecure registries too.
     insecure: OnceLock<Arc<ClientConfig>>,
+    /// What a server last said against a connection that seemed to stand.
+    late: LateRefusal,
 }
+
+/// In TLS 1.3 a client's handshake ends before the server has looked at its certificate: a refusal arrives on the open connection, where the
+/// HTTP client knows only that it is gone.
+type LateRefusal = Arc<Mutex<Option<ConnectError>>>;
 
 /// Where a connection leads.
 struct Target<'a> {
@@ -174,8 +180,13 @@ impl<'a> Target<'a> {
 
 impl Connector {
     pub fn new(endpoint: Endpoint, registries: Arc<Registries>) -> Connector {
-        let (own, others, insecure) = Default::default();
-        Connector { registries, endpoint, own, others, insecure }
+        let (own, others, insecure, late) = Default::default();
+        Connector { registries, endpoint, own, others, insecure, late }
+    }
+
+    /// What a server said against a connection after its handshake, once.
+    pub fn late_refusal(&self) -> Option<ConnectError> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The proxy that plain requests to this address go through, and what it wants to see.
@@ -193,10 +204,11 @@ impl Connector {
             Some(proxy) => self.through(proxy, &target).await?,
         };
         if !target.tls {
-            return Ok(TokioIo::new(Stream { io, proxied: proxy.is_some() }));
+            return Ok(TokioIo::new(Stream { io, proxied: proxy.is_some(), refusal: None }));
         }
         let io = self.tls(io, target.host, target.authority, self.config_for(&target)?).await?;
-        Ok(TokioIo::new(Stream { io, proxied: false }))
+        let refusal = Some((target.authority.to_owned(), Arc::clone(&self.late)));
+        Ok(TokioIo::new(Stream { io, proxied: false, refusal }))
     }
 
     /// Whether a registry that may do without TLS has it.
@@ -338,6 +350,21 @@ pub(super) struct Stream {
     io: Box<dyn Io>,
     /// Whether requests are for a proxy, and so name their host.
     proxied: bool,
+    /// The server, and where to note what it says against the connection.
+    refusal: Option<(String, LateRefusal)>,
+}
+
+impl Stream {
+    fn noted<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let (Poll::Ready(Err(error)), Some((host, late))) = (&done, &self.refusal)
+            && let Some(cause) = tls_cause(error)
+        {
+            let source = io::Error::new(error.kind(), cause.clone());
+            let refusal = ConnectError::handshake(host, source);
+            *late.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        }
+        done
+    }
 }
 
 impl Connection for Stream {
@@ -352,13 +379,15 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        self.noted(read)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.noted(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

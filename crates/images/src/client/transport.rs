@@ -150,9 +150,11 @@ impl Transport {
             url: shown(url),
             seconds: whole_seconds(limit),
         };
-        answer.map_err(silent)?.map_err(|error| match cause_of(&error) {
-            Some(source) => ClientError::Connect { host, source },
-            None => broken(error.into()),
+        answer.map_err(silent)?.map_err(|error| {
+            match cause_of(&error).or_else(|| self.connector.late_refusal()) {
+                Some(source) => ClientError::Connect { host, source },
+                None => broken(error.into()),
+            }
         })
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     applets,
-    harness::{RUNTIME, Sandbox, await_that, exists, text},
+    harness::{Sandbox, await_that, copy_of_the_runtime, exists, text},
 };
 use gantry_runtime::oci::defaults;
 
@@ -29,7 +29,7 @@ impl Attack {
         sandbox.process().no_new_privileges = false;
         sandbox.process().capabilities = Some(defaults::capability_sets(&defaults::all_capabilities()));
         let runtime = sandbox.path("runtime-copy");
-        fs::copy(RUNTIME, &runtime).unwrap();
+        copy_of_the_runtime(&runtime);
         let content = fs::read(&runtime).unwrap();
         Attack { sandbox, runtime, content }
     }
