@@ -248,3 +248,21 @@ fn cache_and_bandwidth_are_refused_where_there_is_no_resctrl() {
     assert!(text(&output.stderr).contains("needs resctrl"), "{}", text(&output.stderr));
     assert!(leftovers(&sandbox).is_empty());
 }
+
+#[test]
+fn a_parent_that_another_runtime_is_just_making_gets_its_cpus_too() {
+    // As it is between mkdir(2) and the first write: a v1 cpuset without CPUs takes no process, nor do those below it.
+    let mut sandbox = Sandbox::script("true");
+    let name = format!("{}-parent", sandbox.id);
+    let parent = Path::new("/sys/fs/cgroup/cpuset").join(&name);
+    if !parent.parent().unwrap().join("cpuset.cpus").exists() {
+        return; // v2 only: there a new group has its parent's CPUs.
+    }
+    fs::create_dir(&parent).unwrap();
+    sandbox.linux().cgroups_path = Some(format!("/{name}/{}", sandbox.id));
+    let output = sandbox.run();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(&name));
+    }
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}

@@ -36,20 +36,25 @@ pub(super) fn create_folder(folder: &Folder) -> Result<(), CgroupError> {
         Err(source) => return Err(fail(&folder.path, source)),
     }
     match folder.version {
-        Version::V1 if folder.controllers.iter().any(|name| name == "cpuset") => inherit_cpuset(&folder.path),
+        Version::V1 if folder.controllers.iter().any(|name| name == "cpuset") => {
+            inherit(&folder.path, "cpuset.cpus", &folder.mount)?;
+            inherit(&folder.path, "cpuset.mems", &folder.mount)
+        }
         Version::V1 => Ok(()),
         Version::V2 => delegate_controllers(folder),
     }
 }
 
-/// A new v1 cpuset is empty and takes no process before it has CPUs and memory nodes.
-fn inherit_cpuset(path: &Path) -> Result<(), CgroupError> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let value = read(&parent.join(file))?;
-        write(&path.join(file), value.trim())?;
+/// A new v1 cpuset is empty and takes no process before it has CPUs and memory nodes (cpuset(7)). Its parent may be just as new: made
+/// by another runtime that has not come to this step yet.
+fn inherit(path: &Path, file: &str, mount: &Path) -> Result<(), CgroupError> {
+    let Some(parent) = path.parent().filter(|parent| parent.starts_with(mount)) else { return Ok(()) };
+    let mut value = read(&parent.join(file))?;
+    if value.trim().is_empty() {
+        inherit(parent, file, mount)?;
+        value = read(&parent.join(file))?;
     }
-    Ok(())
+    write(&path.join(file), value.trim())
 }
 
 /// Turns the controllers on for the new folder, in its parent; those that the parent cannot give are left out.
