@@ -1,5 +1,6 @@
 //! Three nodes under the stock docker command: services, networks, the mesh, and what the managers say.
 
+mod autolock;
 mod managers;
 mod membership;
 mod mesh;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         overlay::CASES,
         mesh::CASES,
         private_images::CASES,
+        autolock::CASES,
         membership::CASES,
     ]
     .concat();

@@ -17,6 +17,7 @@ pub mod worker;
 use crate::control::request::{AttachRequest, Attachment, Reply};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
+use crate::identity::vault::Vault;
 use crate::manager::dispatcher::AttachCall;
 use crate::orders::Orders;
 use crate::proto::dispatcher_client::DispatcherClient;
@@ -42,6 +43,8 @@ const ATTACH: Duration = Duration::from_secs(15);
 pub struct AgentConfig {
     /// Folder of the agent's file.
     pub folder: PathBuf,
+    /// Seals what is in it.
+    pub vault: Vault,
     /// This node.
     pub node_id: NodeId,
     /// Where other nodes reach this one.
@@ -89,8 +92,8 @@ pub enum Link {
 impl Agent {
     /// Starts the agent; it begins with what is on disk, without waiting for a manager.
     pub async fn start(config: AgentConfig) -> Result<Self> {
-        let folder = config.folder.clone();
-        let saved = tokio::task::spawn_blocking(move || disk::load(&folder))
+        let (folder, vault) = (config.folder.clone(), config.vault.clone());
+        let saved = tokio::task::spawn_blocking(move || disk::load(&folder, &vault))
             .await
             .map_err(|e| Error::trouble("read the agent's file", &e))??;
         let shared = Shared {
@@ -115,6 +118,11 @@ impl Agent {
     /// The role that the managers want of this node, when they have said one.
     pub fn wanted_role(&self) -> watch::Receiver<Option<NodeRole>> {
         self.shared.role.subscribe()
+    }
+
+    /// Writes the orders and what was observed.
+    pub async fn save(&self) -> Result<()> {
+        disk::save(self).await
     }
 
     /// Whether managers are heard.

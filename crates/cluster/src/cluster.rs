@@ -8,7 +8,7 @@ use crate::config::{ClusterConfig, LocalInfo, LocalNodeState};
 use crate::error::{Error, Result};
 use crate::manager::Manager;
 use crate::manager::events::ClusterEvent;
-use crate::node::{Layout, Node};
+use crate::node::{Layout, Node, Settings};
 use gantry_model::node::NodeRole;
 use gantry_planner::State;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -39,6 +39,8 @@ enum Slot {
     Joining,
     /// Part of a cluster, and it does not start: why, and it is tried again.
     Failing(String),
+    /// Part of a cluster, and it needs the unlock key to go on.
+    Locked(Settings),
     /// Part of a cluster.
     Inside(Node),
 }
@@ -56,6 +58,7 @@ impl Cluster {
         match self.slot() {
             Slot::Inside(node) => Ok(node),
             Slot::Outside | Slot::Joining => Err(Error::not_in_swarm()),
+            Slot::Locked(_) => Err(Error::locked()),
             Slot::Failing(why) => {
                 Err(Error::unavailable(format!("this node's part in the swarm does not start: {why}")))
             }
@@ -89,6 +92,14 @@ impl Cluster {
             }
             Slot::Failing(error) => {
                 return LocalInfo { local_node_state: LocalNodeState::Error, error, ..LocalInfo::default() };
+            }
+            Slot::Locked(settings) => {
+                return LocalInfo {
+                    node_addr: crate::node::address::host(&settings.advertise).to_owned(),
+                    node_id: settings.node_id,
+                    local_node_state: LocalNodeState::Locked,
+                    ..LocalInfo::default()
+                };
             }
             Slot::Inside(node) => node,
         };

@@ -20,6 +20,9 @@ pub struct ClusterConfig {
     pub timing: Timing,
 }
 
+/// Managers keep the log in memory as well: this much of it is no burden for a small machine.
+const SNAPSHOT_BYTES: usize = 16 << 20;
+
 /// How fast things happen. The default is for real networks; tests take [`Timing::fast`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
@@ -37,6 +40,8 @@ pub struct Timing {
     pub certificate_validity: Option<Duration>,
     /// Log entries between snapshots.
     pub snapshot_every: u64,
+    /// Bytes of log entries, each as large as its specifications, after which a snapshot comes sooner.
+    pub snapshot_bytes: usize,
 }
 
 impl Default for Timing {
@@ -49,6 +54,7 @@ impl Default for Timing {
             debounce: Duration::from_millis(50),
             certificate_validity: None,
             snapshot_every: 5000,
+            snapshot_bytes: SNAPSHOT_BYTES,
         }
     }
 }
@@ -64,6 +70,7 @@ impl Timing {
             debounce: Duration::from_millis(10),
             certificate_validity: None,
             snapshot_every: 5000,
+            snapshot_bytes: SNAPSHOT_BYTES,
         }
     }
 }

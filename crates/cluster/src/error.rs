@@ -55,6 +55,9 @@ run this command on a manager node or promote the current node to a manager.";
 const NOT_IN_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
 node to swarm and try again.";
 
+const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"docker swarm unlock\" to \
+unlock it.";
+
 macro_rules! constructors {
     ($($(#[$doc:meta])* $name:ident => $kind:ident),* $(,)?) => {
         $($(#[$doc])* pub fn $name(message: impl Into<String>) -> Self {
@@ -96,6 +99,11 @@ impl Error {
     /// A node outside any cluster was asked.
     pub fn not_in_swarm() -> Self {
         Self { kind: ErrorKind::NotInSwarm, message: NOT_IN_SWARM.into() }
+    }
+
+    /// A manager that waits for its unlock key was asked.
+    pub fn locked() -> Self {
+        Self::unavailable(LOCKED)
     }
 
     /// A node in a cluster was asked to join or make one.

@@ -7,6 +7,7 @@ pub mod ca;
 pub mod files;
 pub mod tls;
 pub mod token;
+pub mod vault;
 
 use gantry_model::id::{ClusterId, NodeId};
 use gantry_model::node::NodeRole;

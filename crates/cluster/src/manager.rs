@@ -20,6 +20,7 @@ use crate::config::Timing;
 use crate::control::request::{Outcome, Reply, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::tls::Credentials;
+use crate::identity::vault::Vault;
 use crate::leader;
 use crate::orders::Desk;
 use crate::proto;
@@ -68,6 +69,8 @@ pub struct Manager {
 pub struct ManagerConfig {
     /// Folder of the Raft log and snapshots.
     pub folder: PathBuf,
+    /// Seals what is in it.
+    pub vault: Vault,
     /// TLS.
     pub credentials: Credentials,
     /// Connections to other nodes.
@@ -84,7 +87,8 @@ impl Manager {
         let id = config.credentials.current().identity.subject.node_id.clone();
         crate::identity::files::make_folder(&config.folder)
             .map_err(|e| Error::trouble("prepare the Raft store", &e))?;
-        let store = Store::open(&config.folder, id, config.dialer.clone(), config.timing.clone()).await?;
+        let (dialer, timing) = (config.dialer.clone(), config.timing.clone());
+        let store = Store::open(&config.folder, &config.vault, id, dialer, timing).await?;
         let manager = Self {
             store,
             dialer: config.dialer,

@@ -16,6 +16,7 @@ use crate::config::{ClusterConfig, RemoteManager};
 use crate::error::{Error, Result};
 use crate::identity::files::{self, NodeIdentity};
 use crate::identity::tls::Credentials;
+use crate::identity::vault::Vault;
 use crate::manager::events::ClusterEvent;
 use crate::manager::{Manager, ManagerConfig};
 use crate::proto::control_client::ControlClient;
@@ -62,7 +63,7 @@ impl Layout {
         self.0.join("node.json")
     }
 
-    /// CA, certificate, key.
+    /// CA, certificate, key, and the data key that seals it.
     pub fn certificates(&self) -> PathBuf {
         self.0.join("certificates")
     }
@@ -133,6 +134,7 @@ pub struct Node {
 struct Shared {
     layout: Layout,
     config: ClusterConfig,
+    vault: Vault,
     settings: Mutex<Settings>,
     credentials: Credentials,
     dialer: Dialer,
@@ -151,6 +153,7 @@ impl Node {
         config: ClusterConfig,
         settings: Settings,
         identity: NodeIdentity,
+        vault: Vault,
         events: broadcast::Sender<ClusterEvent>,
     ) -> Result<Self> {
         let layout = Layout(config.state_dir.clone());
@@ -161,12 +164,13 @@ impl Node {
         let calls = LeaderCalls::new(dialer.clone(), settings.managers.clone());
         let manager = match role {
             NodeRole::Manager => {
-                Some(start_manager(&config, &settings, &credentials, &dialer, &events).await?)
+                Some(start_manager(&config, &vault, &settings, &credentials, &dialer, &events).await?)
             }
             NodeRole::Worker => None,
         };
         let agent = Agent::start(AgentConfig {
             folder: layout.agent(),
+            vault: vault.clone(),
             node_id: settings.node_id.clone(),
             addr: address::host(&settings.advertise).to_owned(),
             data_path_addr: settings.data_path.clone(),
@@ -185,6 +189,7 @@ impl Node {
         let shared = Shared {
             layout,
             config,
+            vault,
             settings: Mutex::new(settings),
             credentials,
             dialer,
@@ -204,6 +209,11 @@ impl Node {
     /// The settings as they are now.
     pub fn settings(&self) -> Settings {
         self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What seals this node's files.
+    pub fn vault(&self) -> &Vault {
+        &self.shared.vault
     }
 
     /// Writes the settings as they are now. One writer at a time, so that the newest are written last.
@@ -311,6 +321,7 @@ impl Node {
 
 async fn start_manager(
     config: &ClusterConfig,
+    vault: &Vault,
     settings: &Settings,
     credentials: &Credentials,
     dialer: &Dialer,
@@ -321,6 +332,7 @@ async fn start_manager(
     })?;
     let manager = ManagerConfig {
         folder: Layout(config.state_dir.clone()).raft(),
+        vault: vault.clone(),
         credentials: credentials.clone(),
         dialer: dialer.clone(),
         timing: config.timing.clone(),

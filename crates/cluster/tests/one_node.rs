@@ -204,6 +204,32 @@ async fn secrets_are_kept_in_use_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_large_specifications_is_made_small_long_before_it_has_many_entries() {
+    let timing = Timing { snapshot_bytes: 256 << 10, ..Timing::fast() };
+    let mut machine = Machine::with("one", timing).await;
+    machine.found().await;
+    let mut spec = service("large", "image", 1);
+    spec.labels.insert("text".into(), "x".repeat(100 << 10));
+    machine.cluster.create_service(spec.clone()).await.expect("create");
+    let snapshot = machine.folder.path().join("raft/snapshot.json.zst");
+    for round in 0..4 {
+        let current = machine.cluster.service("large").await.expect("inspect");
+        spec.labels.insert("round".into(), round.to_string());
+        let (from, rollback) = (RegistryAuthFrom::Spec, Rollback::No);
+        machine
+            .cluster
+            .update_service("large", current.version, spec.clone(), from, rollback)
+            .await
+            .expect("update");
+    }
+    until("there is a snapshot", LONG, || async { snapshot.exists() }).await;
+    machine.stop().await;
+    machine.start().await;
+    let service = machine.cluster.service("large").await.expect("inspect");
+    assert_eq!(service.spec.labels.get("round").map(String::as_str), Some("3"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_renew_themselves() {
     let timing = Timing { certificate_validity: Some(Duration::from_secs(6)), ..Timing::fast() };
     let machine = Machine::with("one", timing).await;

@@ -3,6 +3,7 @@
 use super::Agent;
 use crate::error::{Error, Result};
 use crate::identity::files;
+use crate::identity::vault::Vault;
 use crate::orders::Orders;
 use gantry_model::id::TaskId;
 use gantry_model::task::TaskStatus;
@@ -11,6 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+/// What the vault knows the file as.
+const ORDERS: &str = "this node's orders";
 /// Reports within this time are written together.
 const GROUP: Duration = Duration::from_millis(100);
 
@@ -26,7 +29,7 @@ pub struct Saved {
 }
 
 /// Reads the file, if there is one. Blocks.
-pub fn load(folder: &Path) -> Result<Option<Saved>> {
+pub fn load(folder: &Path, vault: &Vault) -> Result<Option<Saved>> {
     let path = folder.join("agent.json");
     let act = || format!("read {}", path.display());
     let bytes = match std::fs::read(&path) {
@@ -34,6 +37,7 @@ pub fn load(folder: &Path) -> Result<Option<Saved>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::trouble(act(), &e)),
     };
+    let bytes = vault.unseal(ORDERS, bytes).map_err(|e| Error::trouble(act(), &e))?;
     serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::trouble(act(), &e))
 }
 
@@ -43,9 +47,10 @@ pub async fn save(agent: &Agent) -> Result<()> {
     let _writer = shared.disk.lock().await;
     let Some(orders) = shared.orders.borrow().clone() else { return Ok(()) };
     let saved = Saved { format: 1, orders, statuses: shared.reports.all() };
-    let folder = shared.config.folder.clone();
+    let (folder, vault) = (shared.config.folder.clone(), shared.config.vault.clone());
     let written = tokio::task::spawn_blocking(move || {
         let bytes = serde_json::to_vec(&saved).map_err(|e| Error::trouble("write the agent's file", &e))?;
+        let bytes = vault.seal(ORDERS, &bytes).map_err(|e| Error::trouble("write the agent's file", &e))?;
         files::make_folder(&folder)
             .and_then(|()| files::replace(&folder.join("agent.json"), &bytes))
             .map_err(|e| Error::trouble("write the agent's file", &e))

@@ -3,9 +3,10 @@
 use super::{Cluster, Shared, Slot};
 use crate::agent::Link;
 use crate::config::{ClusterConfig, InitRequest, JoinRequest, LocalNodeState, RemoteManager};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ca::{self, Authority};
 use crate::identity::files::{self, NodeIdentity};
+use crate::identity::vault::{UnlockKey, Vault, VaultError};
 use crate::identity::{random, token};
 use crate::manager::Manager;
 use crate::manager::events::BACKLOG;
@@ -62,28 +63,67 @@ impl Cluster {
         };
         let cluster = Self { shared: Arc::new(shared) };
         let Some(settings) = blocking(move || layout.load()).await? else { return Ok(cluster) };
-        if let Err(error) = cluster.start(settings.clone()).await {
-            tracing::error!(%error, "this node's part in the swarm does not start; trying again");
-            cluster.set_slot(Slot::Failing(error.message));
-            tokio::spawn(cluster.clone().restart(settings));
+        if let Err(error) = cluster.start(settings.clone(), None).await {
+            cluster.keep_trying(settings, None, error);
         }
         Ok(cluster)
     }
 
-    async fn start(&self, settings: Settings) -> Result<()> {
+    /// Starts with what is on disk; without the unlock key, a locked node waits for it.
+    async fn start(&self, settings: Settings, unlock: Option<UnlockKey>) -> Result<()> {
         let folder = self.shared.layout.certificates();
+        let opened = blocking(move || Ok(Vault::open(&folder, unlock.as_ref()))).await?;
+        match opened {
+            Ok(vault) => self.start_unlocked(settings, vault).await,
+            Err(VaultError::Locked) => {
+                tracing::warn!("this node's part in the swarm is locked: it waits for `docker swarm unlock`");
+                self.set_slot(Slot::Locked(settings));
+                Ok(())
+            }
+            // Docker's words.
+            Err(VaultError::WrongKey) => Err(Error::invalid("invalid key")),
+            Err(error) => Err(Error::trouble("open the node's data key", &error)),
+        }
+    }
+
+    async fn start_unlocked(&self, settings: Settings, vault: Vault) -> Result<()> {
+        let (folder, keys) = (self.shared.layout.certificates(), vault.clone());
         let identity = blocking(move || {
-            NodeIdentity::load(&folder).map_err(|e| Error::trouble("read the node's certificate", &e))
+            NodeIdentity::load(&folder, &keys).map_err(|e| Error::trouble("read the node's certificate", &e))
         })
         .await?
         .ok_or_else(|| Error::internal("the node's certificate is missing"))?;
-        let node =
-            Node::start(self.shared.config.clone(), settings, identity, self.shared.events.clone()).await?;
+        let (config, events) = (self.shared.config.clone(), self.shared.events.clone());
+        let node = Node::start(config, settings, identity, vault, events).await?;
         self.set_slot(Slot::Inside(node));
         Ok(())
     }
 
-    async fn restart(self, settings: Settings) {
+    fn keep_trying(&self, settings: Settings, unlock: Option<UnlockKey>, error: Error) {
+        tracing::error!(%error, "this node's part in the swarm does not start; trying again");
+        self.set_slot(Slot::Failing(error.message));
+        tokio::spawn(self.clone().restart(settings, unlock));
+    }
+
+    /// Gives a locked node its key.
+    pub async fn unlock(&self, key: &str) -> Result<()> {
+        let _changing = self.shared.changing.lock().await;
+        let settings = match self.slot() {
+            Slot::Locked(settings) => settings,
+            Slot::Outside | Slot::Joining => return Err(Error::not_in_swarm()),
+            Slot::Failing(_) | Slot::Inside(_) => return Err(Error::exists("swarm is not locked")),
+        };
+        let key = UnlockKey::parse(key).ok_or_else(|| Error::invalid("invalid key"))?;
+        let started = self.start(settings.clone(), Some(key.clone())).await;
+        if let Err(error) = &started
+            && error.kind != ErrorKind::InvalidArgument
+        {
+            self.keep_trying(settings, Some(key), error.clone());
+        }
+        started
+    }
+
+    async fn restart(self, settings: Settings, unlock: Option<UnlockKey>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RESTART) => {}
@@ -93,7 +133,7 @@ impl Cluster {
             if !matches!(self.slot(), Slot::Failing(_)) {
                 return;
             }
-            match self.start(settings.clone()).await {
+            match self.start(settings.clone(), unlock.clone()).await {
                 Ok(()) => return,
                 Err(error) => self.set_slot(Slot::Failing(error.message)),
             }
@@ -103,18 +143,15 @@ impl Cluster {
     /// Makes a new cluster with this node as its manager; or, forced, goes on with the old one without its lost managers.
     pub async fn init(&self, request: InitRequest) -> Result<NodeId> {
         let _changing = self.shared.changing.lock().await;
-        if request.auto_lock_managers {
-            let locked = gantry_model::swarm::EncryptionConfig { auto_lock_managers: true };
-            let spec = SwarmSpec { encryption_config: locked, ..SwarmSpec::default() };
-            crate::control::swarm::offered(&SwarmSpec::default(), &spec)?;
-        }
         match self.slot() {
             Slot::Inside(node) if request.force_new_cluster => return self.recover(node, &request).await,
             Slot::Outside => {}
-            _ => return Err(Error::already_in_swarm()),
+            Slot::Locked(_) => return Err(Error::locked()),
+            Slot::Inside(_) | Slot::Joining | Slot::Failing(_) => return Err(Error::already_in_swarm()),
         }
         crate::control::swarm::offered(&SwarmSpec::default(), &request.spec)?;
-        let spec = validate::swarm_spec(request.spec.clone())?;
+        let mut spec = validate::swarm_spec(request.spec.clone())?;
+        spec.encryption_config.auto_lock_managers |= request.auto_lock_managers;
         let listen = address::listen(&request.listen_addr)?;
         let advertise = address::advertise(&request.advertise_addr, listen, None)?;
         let data_path = address::data_path(&request.data_path_addr, advertise)?;
@@ -129,14 +166,9 @@ impl Cluster {
             data_path,
             managers: vec![RemoteManager { node_id: id.clone(), addr: advertise.to_string() }],
         };
-        self.begin(&settings, &founding.identity).await?;
-        let node = Node::start(
-            self.shared.config.clone(),
-            settings.clone(),
-            founding.identity.clone(),
-            self.shared.events.clone(),
-        )
-        .await?;
+        let vault = self.begin(&settings, &founding.identity).await?;
+        let (config, events) = (self.shared.config.clone(), self.shared.events.clone());
+        let node = Node::start(config, settings.clone(), founding.identity.clone(), vault, events).await?;
         match self.found(&node, founding, &settings).await {
             Ok(()) => {
                 self.set_slot(Slot::Inside(node));
@@ -164,14 +196,16 @@ impl Cluster {
         wait_joined(node).await
     }
 
-    /// Clears leftovers of an earlier life and writes the identity.
-    async fn begin(&self, settings: &Settings, identity: &NodeIdentity) -> Result<()> {
+    /// Clears leftovers of an earlier life, makes a vault, and writes the identity.
+    async fn begin(&self, settings: &Settings, identity: &NodeIdentity) -> Result<Vault> {
         let (layout, identity) = (self.shared.layout.clone(), identity.clone());
         tracing::info!(node = %settings.node_id, cluster = %settings.cluster_id, listen = %settings.listen, "entering a swarm");
         blocking(move || {
             layout.wipe()?;
             files::make_folder(&layout.0)
-                .and_then(|()| identity.save(&layout.certificates()))
+                .map_err(VaultError::from)
+                .and_then(|()| Vault::open(&layout.certificates(), None))
+                .and_then(|vault| identity.save(&layout.certificates(), &vault).map(|()| vault))
                 .map_err(|e| Error::trouble("write the node's certificate", &e))
         })
         .await
@@ -193,14 +227,14 @@ impl Cluster {
             vec![RemoteManager { node_id: settings.node_id.clone(), addr: settings.advertise.clone() }];
         node.shutdown().await;
         self.set_slot(Slot::Failing("the swarm is being recovered".into()));
-        let (layout, saved) = (self.shared.layout.clone(), settings.clone());
+        let (layout, saved, vault) = (self.shared.layout.clone(), settings.clone(), node.vault().clone());
         let recovered = blocking(move || {
-            recovery::only_member(&layout.raft(), &saved.node_id, &saved.advertise)?;
+            recovery::only_member(&layout.raft(), &vault, &saved.node_id, &saved.advertise)?;
             layout.save(&saved)
         })
         .await;
         // Even if nothing was recovered, the node goes on as it was.
-        self.start(settings.clone()).await?;
+        self.start_unlocked(settings.clone(), node.vault().clone()).await?;
         recovered?;
         let manager = self.manager()?;
         manager.store.wait_leader(JOIN).await?;
@@ -242,13 +276,12 @@ impl Cluster {
             data_path,
             managers: admission.managers,
         };
-        self.begin(&settings, &admission.identity).await?;
+        let vault = self.begin(&settings, &admission.identity).await?;
         // On disk before the first task can arrive: after a crash the node takes its tasks up again.
         let (layout, saved) = (self.shared.layout.clone(), settings.clone());
         blocking(move || layout.save(&saved)).await?;
-        let started =
-            Node::start(self.shared.config.clone(), settings, admission.identity, self.shared.events.clone())
-                .await;
+        let (config, events) = (self.shared.config.clone(), self.shared.events.clone());
+        let started = Node::start(config, settings, admission.identity, vault, events).await;
         if started.is_err() {
             let layout = self.shared.layout.clone();
             blocking(move || layout.wipe()).await?;
@@ -261,11 +294,17 @@ impl Cluster {
         let _changing = self.shared.changing.lock().await;
         let node = match self.slot() {
             Slot::Inside(node) => node,
-            Slot::Failing(_) if force => {
+            Slot::Failing(_) | Slot::Locked(_) if force => {
                 let layout = self.shared.layout.clone();
                 blocking(move || layout.wipe()).await?;
                 self.set_slot(Slot::Outside);
                 return Ok(());
+            }
+            Slot::Locked(_) => {
+                // Docker's words.
+                return Err(Error::precondition(
+                    "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.",
+                ));
             }
             Slot::Failing(why) => {
                 return Err(Error::precondition(format!("{why}. Use `--force` to leave all the same.")));
@@ -324,7 +363,9 @@ impl Founding {
             data_path_port: if request.data_path_port == 0 { 4789 } else { request.data_path_port },
             ..ClusterObject::default()
         };
+        let unlock_key = crate::control::swarm::unlock_key(&cluster.spec, "", false)?;
         let secrets = ClusterSecrets {
+            unlock_key,
             ca_certificate: authority.root_pem.clone(),
             ca_key: authority.key_pem().to_owned(),
             join_tokens: token::generate_pair(&root).map_err(failed)?,

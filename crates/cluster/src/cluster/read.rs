@@ -22,15 +22,10 @@ impl Cluster {
         Ok(SwarmInfo { cluster: record.cluster.clone(), join_tokens: record.secrets.join_tokens.clone() })
     }
 
-    /// The key that unlocks managers: empty, because managers are never locked.
+    /// The key that unlocks managers; empty while they are not locked.
     pub async fn unlock_key(&self) -> Result<String> {
-        self.state().map(|_| String::new())
-    }
-
-    /// Managers are never locked.
-    pub async fn unlock(&self, _key: &str) -> Result<()> {
-        self.inside()?;
-        Err(Error::precondition("swarm is not locked"))
+        let state = self.state()?;
+        Ok(state.cluster().map(|record| record.secrets.unlock_key.clone()).unwrap_or_default())
     }
 
     /// All services by id, without credentials.

@@ -4,6 +4,7 @@ use super::commit;
 use super::request::Reply;
 use crate::config::Rotate;
 use crate::error::{Error, Result};
+use crate::identity::vault::UnlockKey;
 use crate::identity::{ca, token};
 use crate::manager::Manager;
 use gantry_model::service::Version;
@@ -12,11 +13,6 @@ use gantry_planner::{Change, ClusterRecord, Object, validate};
 
 /// Refuses what this version does not offer, so that nobody believes that it is on.
 pub fn offered(old: &SwarmSpec, new: &SwarmSpec) -> Result<()> {
-    if new.encryption_config.auto_lock_managers {
-        return Err(Error::unsupported(
-            "autolock is not supported by this version of Gantry: the Raft log and keys are readable by root only, and not encrypted",
-        ));
-    }
     if new.ca_config.force_rotate != old.ca_config.force_rotate {
         return Err(Error::unsupported(
             "replacing the certificate authority is not supported by this version of Gantry",
@@ -25,7 +21,18 @@ pub fn offered(old: &SwarmSpec, new: &SwarmSpec) -> Result<()> {
     Ok(())
 }
 
-/// Changes the specification, replaces tokens.
+/// The unlock key that goes with a specification: none without autolock, else the one that there is, or a new one.
+pub fn unlock_key(spec: &SwarmSpec, present: &str, rotate: bool) -> Result<String> {
+    match (spec.encryption_config.auto_lock_managers, present) {
+        (false, _) => Ok(String::new()),
+        (true, present) if !present.is_empty() && !rotate => Ok(present.to_owned()),
+        (true, _) => UnlockKey::generate()
+            .map(|key| key.reveal())
+            .map_err(|e| Error::trouble("make an unlock key", &e)),
+    }
+}
+
+/// Changes the specification, replaces tokens and the unlock key.
 pub async fn update(manager: &Manager, version: Version, spec: SwarmSpec, rotate: Rotate) -> Result<Reply> {
     commit(manager, |state| {
         let record = state.cluster().ok_or_else(Error::no_leader)?;
@@ -35,6 +42,8 @@ pub async fn update(manager: &Manager, version: Version, spec: SwarmSpec, rotate
         offered(&record.cluster.spec, &spec)?;
         let mut record = ClusterRecord::clone(record);
         record.cluster.spec = validate::swarm_spec(spec.clone())?;
+        record.secrets.unlock_key =
+            unlock_key(&record.cluster.spec, &record.secrets.unlock_key, rotate.manager_unlock_key)?;
         if rotate.worker_token || rotate.manager_token {
             let act = "make new join tokens";
             let root = ca::der_of(&record.secrets.ca_certificate).map_err(|e| Error::trouble(act, &e))?;

@@ -1,10 +1,19 @@
-//! The node's identity on disk: the CA certificate, and key with certificate in one file so that a renewal is one rename.
+//! The node's identity on disk: the CA certificate, and key with certificate in one file so that a renewal is one rename. The key is
+//! sealed under the data key of the [`Vault`].
 
+use super::vault::{Vault, VaultError};
 use super::{IdentityError, Subject, ca};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the vault knows the key as.
+const KEY: &str = "the node's private key";
+const KEY_BEGIN: &str = "-----BEGIN GANTRY SEALED KEY-----";
+const KEY_END: &str = "-----END GANTRY SEALED KEY-----";
 
 /// Key, certificate and CA of this node.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +42,7 @@ impl NodeIdentity {
     }
 
     /// Reads the identity, if there is one.
-    pub fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {
+    pub fn load(folder: &Path, vault: &Vault) -> Result<Option<Self>, VaultError> {
         let (root, node) = (root_path(folder), node_path(folder));
         if !node.exists() || !root.exists() {
             return Ok(None);
@@ -43,15 +52,25 @@ impl NodeIdentity {
             .find("-----BEGIN CERTIFICATE-----")
             .ok_or_else(|| IdentityError::Unreadable(format!("{} holds no certificate", node.display())))?;
         let (key, certificate) = pair.split_at(split);
-        Self::new(root_pem, certificate.to_owned(), key.to_owned()).map(Some)
+        let unreadable = |why: &str| IdentityError::Unreadable(format!("{}: {why}", node.display()));
+        let key = match key.trim().strip_prefix(KEY_BEGIN).and_then(|text| text.strip_suffix(KEY_END)) {
+            // Written before keys were sealed.
+            None => key.to_owned(),
+            Some(text) => {
+                let sealed = STANDARD.decode(text.trim()).map_err(|_| unreadable("the key is no base64"))?;
+                String::from_utf8(vault.unseal(KEY, sealed)?).map_err(|_| unreadable("the key is no text"))?
+            }
+        };
+        Ok(Some(Self::new(root_pem, certificate.to_owned(), key)?))
     }
 
     /// Writes the identity; after a crash either the old or the new one is there.
-    pub fn save(&self, folder: &Path) -> Result<(), IdentityError> {
+    pub fn save(&self, folder: &Path, vault: &Vault) -> Result<(), VaultError> {
         make_folder(folder)?;
         replace(&root_path(folder), self.root_pem.as_bytes())?;
-        let key = self.key_pem.trim_end();
-        replace(&node_path(folder), format!("{key}\n{}", self.certificate_pem).as_bytes())
+        let key = STANDARD.encode(vault.seal(KEY, self.key_pem.as_bytes())?);
+        let pair = format!("{KEY_BEGIN}\n{key}\n{KEY_END}\n{}", self.certificate_pem);
+        replace(&node_path(folder), pair.as_bytes()).map_err(Into::into)
     }
 }
 
@@ -110,7 +129,8 @@ mod tests {
     #[test]
     fn an_identity_comes_back_from_disk() {
         let folder = tempfile::tempdir().expect("folder");
-        assert_eq!(NodeIdentity::load(folder.path()).expect("load"), None);
+        let vault = Vault::open(folder.path(), None).expect("vault");
+        assert_eq!(NodeIdentity::load(folder.path(), &vault).expect("load"), None);
         let now = SystemTime::now();
         let authority = ca::Authority::generate(now).expect("authority");
         let (key, csr) = ca::request().expect("request");
@@ -119,12 +139,19 @@ mod tests {
             .sign(&csr, &node, NodeRole::Worker, &cluster, now, Duration::from_secs(3600))
             .expect("sign");
         let identity = NodeIdentity::new(authority.root_pem.clone(), pem, key).expect("identity");
-        identity.save(folder.path()).expect("save");
-        let loaded = NodeIdentity::load(folder.path()).expect("load").expect("there");
+        identity.save(folder.path(), &vault).expect("save");
+        let loaded = NodeIdentity::load(folder.path(), &vault).expect("load").expect("there");
         assert_eq!(loaded.subject, identity.subject);
         assert_eq!(loaded.certificate_pem, identity.certificate_pem);
         assert_eq!(loaded.key_pem.trim_end(), identity.key_pem.trim_end());
         use std::os::unix::fs::PermissionsExt;
+        let written = std::fs::read_to_string(node_path(folder.path())).expect("file");
+        assert!(!written.contains("PRIVATE KEY"), "{written}");
+        // As an earlier version wrote it.
+        let bare = format!("{}\n{}", identity.key_pem.trim_end(), identity.certificate_pem);
+        replace(&node_path(folder.path()), bare.as_bytes()).expect("write");
+        let loaded = NodeIdentity::load(folder.path(), &vault).expect("load").expect("there");
+        assert_eq!(loaded.key_pem.trim_end(), identity.key_pem.trim_end());
         let mode = std::fs::metadata(node_path(folder.path())).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

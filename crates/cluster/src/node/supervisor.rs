@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::identity::ca;
 use crate::identity::files::NodeIdentity;
 use crate::identity::random;
+use crate::identity::vault::UnlockKey;
 use crate::proto::RenewRequest;
 use crate::proto::identity_client::IdentityClient;
 use gantry_model::node::NodeRole;
@@ -46,6 +47,7 @@ fn next_renewal(node: &Node) -> SystemTime {
 }
 
 async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -> Result<()> {
+    lock(node).await?;
     let role = node.shared.credentials.current().identity.subject.role;
     let changes = wanted.is_some_and(|wanted| wanted != role);
     if changes || SystemTime::now() >= *renewal {
@@ -59,9 +61,15 @@ async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -
             let shared = &node.shared;
             // A log of an earlier time as manager belongs to a member that was removed.
             wipe_raft(node).await?;
-            let manager =
-                start_manager(&shared.config, &settings, &shared.credentials, &shared.dialer, &shared.events)
-                    .await?;
+            let manager = start_manager(
+                &shared.config,
+                &shared.vault,
+                &settings,
+                &shared.credentials,
+                &shared.dialer,
+                &shared.events,
+            )
+            .await?;
             tracing::info!(node = %settings.node_id, "this node becomes a manager");
             node.set_manager(Some(manager));
         }
@@ -84,6 +92,45 @@ async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -
         node.join_raft(&manager).await?;
     }
     remember(node).await
+}
+
+/// Keeps the vault locked by the cluster's unlock key, while this node is a manager and the cluster has one.
+async fn lock(node: &Node) -> Result<()> {
+    let manager = node.manager();
+    let wanted = match &manager {
+        None => None,
+        // What an older part of the log says, while it is being replayed, holds no more.
+        Some(manager) if !manager.store.is_settled() => return Ok(()),
+        Some(manager) => match manager.store.read().cluster() {
+            None => return Ok(()),
+            Some(record) => UnlockKey::parse(&record.secrets.unlock_key),
+        },
+    };
+    if node.vault().is_locked_by(wanted.as_ref()) {
+        return Ok(());
+    }
+    let act = "lock the node's data key";
+    let (vault, locked) = (node.vault().clone(), wanted.is_some());
+    tokio::task::spawn_blocking(move || vault.lock_by(wanted))
+        .await
+        .map_err(|e| Error::trouble(act, &e))?
+        .map_err(|e| Error::trouble(act, &e))?;
+    tracing::info!(locked, "the unlock key of this node has changed");
+    // What can be written anew at once is sealed under the newest data key.
+    save_identity(node, node.shared.credentials.current().identity.clone(), act).await?;
+    node.agent().save().await?;
+    if let Some(manager) = manager {
+        manager.store.compact().await;
+    }
+    Ok(())
+}
+
+async fn save_identity(node: &Node, identity: NodeIdentity, act: &str) -> Result<()> {
+    let (folder, vault) = (node.shared.layout.certificates(), node.vault().clone());
+    tokio::task::spawn_blocking(move || identity.save(&folder, &vault))
+        .await
+        .map_err(|e| Error::trouble(act, &e))?
+        .map_err(|e| Error::trouble(act, &e))
 }
 
 async fn wipe_raft(node: &Node) -> Result<()> {
@@ -112,11 +159,7 @@ async fn renew(node: &Node) -> Result<()> {
     if fresh.subject.node_id != current.subject.node_id {
         return Err(Error::internal("the leader signed a certificate for another node"));
     }
-    let (saved, folder) = (fresh.clone(), node.shared.layout.certificates());
-    tokio::task::spawn_blocking(move || saved.save(&folder))
-        .await
-        .map_err(|e| Error::trouble(act, &e))?
-        .map_err(|e| Error::trouble(act, &e))?;
+    save_identity(node, fresh.clone(), act).await?;
     tracing::debug!(role = fresh.subject.role.as_str(), "the node's certificate is renewed");
     node.shared.credentials.replace(fresh).map_err(|e| Error::trouble(act, &e))?;
     node.shared.calls.reconnect();

@@ -2,6 +2,7 @@
 
 use super::{EntryOf, LogIdOf, Types, VoteOf};
 use crate::error::{Error, Result};
+use crate::identity::vault::Vault;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 const MARKS: TableDefinition<&str, &[u8]> = TableDefinition::new("marks");
@@ -34,20 +35,45 @@ const CLOSING: Duration = Duration::from_secs(5);
 type Entry = EntryOf<Types>;
 type LogId = LogIdOf<Types>;
 
+/// What the vault knows an entry as.
+const ENTRY: &str = "an entry of the Raft log";
+
+/// A file larger than this is made smaller when it is opened, if it holds less.
+const SPACIOUS: u64 = 32 << 20;
+
 /// The log.
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Mutex<Shared>>,
+    /// Bytes of its entries.
+    size: Arc<watch::Sender<usize>>,
     writer: Sender<Write>,
+    vault: Vault,
 }
 
 /// What is on disk or on its way there.
 #[derive(Default)]
 struct Shared {
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, Kept>,
     vote: Option<VoteOf<Types>>,
     purged: Option<LogId>,
     committed: Option<LogId>,
+}
+
+/// An entry, and how large it is on disk.
+struct Kept {
+    entry: Entry,
+    bytes: usize,
+}
+
+impl Shared {
+    fn last(&self) -> Option<LogId> {
+        self.entries.last_key_value().map(|(_, kept)| kept.entry.log_id()).or(self.purged)
+    }
+
+    fn size(&self) -> usize {
+        self.entries.values().map(|kept| kept.bytes).sum()
+    }
 }
 
 /// Work for the writing thread.
@@ -72,23 +98,36 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     serde_json::from_slice(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
+fn sealed(vault: &Vault, entry: &Entry) -> io::Result<Vec<u8>> {
+    vault.seal(ENTRY, &json(entry)?).map_err(io::Error::other)
+}
+
 impl Log {
-    /// Opens the log, or makes an empty one. Blocks.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Opens the log, whose entries are sealed under the vault's data key, or makes an empty one. Blocks.
+    pub fn open(path: &Path, vault: Vault) -> Result<Self> {
         let act = || format!("open the Raft log {}", path.display());
-        let database = create(path).map_err(|e| Error::trouble(act(), &e))?;
-        let shared = load(&database).map_err(|e| Error::trouble(act(), &e))?;
+        let mut database = create(path).map_err(|e| Error::trouble(act(), &e))?;
+        if std::fs::metadata(path).is_ok_and(|file| file.len() > SPACIOUS) {
+            database.compact().map_err(|e| Error::trouble(act(), &e))?;
+        }
+        let shared = load(&database, &vault).map_err(|e| Error::trouble(act(), &e))?;
         let (writer, work) = channel();
         std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || write_loop(&database, &work))
             .map_err(|e| Error::trouble("start the thread of the Raft log", &e))?;
-        Ok(Self { shared: Arc::new(Mutex::new(shared)), writer })
+        let size = Arc::new(watch::Sender::new(shared.size()));
+        Ok(Self { shared: Arc::new(Mutex::new(shared)), size, writer, vault })
     }
 
     /// Entries in the log, for recovery.
     pub fn entries(&self) -> Vec<Entry> {
-        self.lock().entries.values().cloned().collect()
+        self.lock().entries.values().map(|kept| kept.entry.clone()).collect()
+    }
+
+    /// Follows how many bytes its entries have.
+    pub fn size(&self) -> watch::Receiver<usize> {
+        self.size.subscribe()
     }
 
     /// Empties the log as if all up to `last` had been purged; the vote stays, so that no term is used twice. Blocks.
@@ -104,6 +143,11 @@ impl Log {
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shrunk(&self, gone: &BTreeMap<u64, Kept>) {
+        let bytes: usize = gone.values().map(|kept| kept.bytes).sum();
+        self.size.send_modify(|size| *size = size.saturating_sub(bytes));
     }
 
     fn send(&self, write: Write) -> io::Result<()> {
@@ -130,7 +174,7 @@ fn create(path: &Path) -> std::result::Result<Database, redb::DatabaseError> {
     }
 }
 
-fn load(database: &Database) -> io::Result<Shared> {
+fn load(database: &Database, vault: &Vault) -> io::Result<Shared> {
     let transaction = database.begin_write().map_err(io::Error::other)?;
     {
         let mut marks = transaction.open_table(MARKS).map_err(io::Error::other)?;
@@ -160,7 +204,8 @@ fn load(database: &Database) -> io::Result<Shared> {
     let entries = transaction.open_table(ENTRIES).map_err(io::Error::other)?;
     for row in entries.iter().map_err(io::Error::other)? {
         let (index, bytes) = row.map_err(io::Error::other)?;
-        shared.entries.insert(index.value(), parse(bytes.value())?);
+        let bytes = vault.unseal(ENTRY, bytes.value().to_vec()).map_err(io::Error::other)?;
+        shared.entries.insert(index.value(), Kept { entry: parse(&bytes)?, bytes: bytes.len() });
     }
     Ok(shared)
 }
@@ -289,7 +334,7 @@ impl RaftLogReader<Types> for Log {
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         let bounds: (Bound<u64>, Bound<u64>) = (range.start_bound().cloned(), range.end_bound().cloned());
-        Ok(self.lock().entries.range(bounds).map(|(_, entry)| entry.clone()).collect())
+        Ok(self.lock().entries.range(bounds).map(|(_, kept)| kept.entry.clone()).collect())
     }
 
     async fn read_vote(&mut self) -> Result<Option<VoteOf<Types>>, io::Error> {
@@ -302,8 +347,7 @@ impl RaftLogStorage<Types> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let shared = self.lock();
-        let last = shared.entries.last_key_value().map(|(_, entry)| entry.log_id());
-        Ok(LogState { last_purged_log_id: shared.purged, last_log_id: last.or_else(|| shared.purged) })
+        Ok(LogState { last_purged_log_id: shared.purged, last_log_id: shared.last() })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -326,8 +370,7 @@ impl RaftLogStorage<Types> for Log {
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         // The mark may lag behind the snapshot or be ahead of a log that was cut: openraft wants it inside the log.
         let shared = self.lock();
-        let last = shared.entries.last_key_value().map(|(_, entry)| entry.log_id()).or_else(|| shared.purged);
-        Ok(shared.committed.min(last).max(shared.purged))
+        Ok(shared.committed.min(shared.last()).max(shared.purged))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
@@ -336,26 +379,34 @@ impl RaftLogStorage<Types> for Log {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let rows =
-            entries.iter().map(|entry| Ok((entry.index(), json(entry)?))).collect::<io::Result<Vec<_>>>()?;
-        self.lock().entries.extend(entries.into_iter().map(|entry| (entry.index(), entry)));
+        let row = |entry: &Entry| Ok((entry.index(), sealed(&self.vault, entry)?));
+        let rows = entries.iter().map(row).collect::<io::Result<Vec<_>>>()?;
+        let sizes: Vec<usize> = rows.iter().map(|(_, bytes): &(u64, Vec<u8>)| bytes.len()).collect();
+        let grown: usize = sizes.iter().sum();
+        let kept =
+            entries.into_iter().zip(sizes).map(|(entry, bytes)| (entry.index(), Kept { entry, bytes }));
+        self.lock().entries.extend(kept);
+        self.size.send_modify(|size| *size += grown);
         self.send(Write::Append(rows, callback))
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |id| id.index() + 1);
-        self.lock().entries.split_off(&from);
+        let cut = self.lock().entries.split_off(&from);
+        self.shrunk(&cut);
         self.ask(|answer| Write::TruncateFrom(from, answer)).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let bytes = json(&upto)?;
         let index = upto.index();
-        {
+        let gone = {
             let mut shared = self.lock();
-            shared.entries = shared.entries.split_off(&(index + 1));
+            let rest = shared.entries.split_off(&(index + 1));
             shared.purged = Some(upto);
-        }
+            std::mem::replace(&mut shared.entries, rest)
+        };
+        self.shrunk(&gone);
         self.ask(|answer| Write::Purge(index, bytes, answer)).await
     }
 }
@@ -390,7 +441,8 @@ mod tests {
     async fn what_was_confirmed_is_there_after_opening_again() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("log.redb");
-        let mut log = Log::open(&path).expect("open");
+        let vault = Vault::open(folder.path(), None).expect("vault");
+        let mut log = Log::open(&path, vault.clone()).expect("open");
         assert_eq!(log.get_log_state().await.expect("state"), LogState::default());
         let vote = Vote::new(3, gantry_model::id::NodeId::from_random([1; 17]));
         log.save_vote(&vote).await.expect("vote");
@@ -399,9 +451,12 @@ mod tests {
         log.purge(id(3, 2)).await.expect("purge");
         log.save_committed(Some(id(3, 7))).await.expect("committed");
         assert_eq!(indexes(&mut log).await, (3..=8).collect::<Vec<_>>());
+        let size = *log.size().borrow();
+        assert_eq!(size, log.lock().size(), "what is gone is not counted");
+        assert!(size > 0);
         drop(log);
 
-        let mut log = Log::open(&path).expect("open again");
+        let mut log = Log::open(&path, vault.clone()).expect("open again");
         assert_eq!(indexes(&mut log).await, (3..=8).collect::<Vec<_>>());
         assert_eq!(log.read_vote().await.expect("vote"), Some(vote));
         assert_eq!(log.read_committed().await.expect("committed"), Some(id(3, 7)));
@@ -412,8 +467,9 @@ mod tests {
         let (sender, done) = std::sync::mpsc::channel();
         std::thread::spawn(move || sender.send(log.reset(id(3, 8))));
         done.recv().expect("thread").expect("reset");
-        let mut log = Log::open(&path).expect("open once more");
+        let mut log = Log::open(&path, vault).expect("open once more");
         assert_eq!(indexes(&mut log).await, Vec::<u64>::new());
+        assert_eq!(*log.size().borrow(), 0);
         let state = log.get_log_state().await.expect("state");
         assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(3, 8)), Some(id(3, 8))));
         assert!(log.read_vote().await.expect("vote").is_some(), "no term is used twice");
@@ -423,13 +479,14 @@ mod tests {
     fn a_log_of_a_newer_format_is_refused() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("log.redb");
-        drop(Log::open(&path).expect("open"));
+        let vault = Vault::open(folder.path(), None).expect("vault");
+        drop(Log::open(&path, vault.clone()).expect("open"));
         let database = create(&path).expect("database");
         let transaction = database.begin_write().expect("write");
         transaction.open_table(MARKS).expect("table").insert(FORMAT, b"2".as_slice()).expect("insert");
         transaction.commit().expect("commit");
         drop(database);
-        let error = Log::open(&path).err().expect("refused");
+        let error = Log::open(&path, vault).err().expect("refused");
         assert!(error.message.contains("format 2 is newer than this program"), "{error}");
     }
 }

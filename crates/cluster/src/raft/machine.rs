@@ -3,6 +3,7 @@
 use super::{Applied, Types};
 use crate::error::{Error, Result};
 use crate::identity::files;
+use crate::identity::vault::Vault;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use gantry_planner::state::State;
@@ -23,6 +24,8 @@ pub type SnapshotMeta =
 pub type Snapshot =
     openraft::storage::Snapshot<CommittedLeaderIdOf<Types>, gantry_model::id::NodeId, super::Member, Bytes>;
 
+/// What the vault knows a snapshot as.
+const SNAPSHOT: &str = "a snapshot of Raft";
 /// Level of zstd: snapshots are written often and read seldom.
 const COMPRESSION: i32 = 3;
 
@@ -46,7 +49,51 @@ struct Shared {
     /// Index of the last log entry that readers can see.
     applied: watch::Sender<u64>,
     position: Mutex<Position>,
+    disk: Disk,
+}
+
+/// The file of the last snapshot: sealed under the vault's data key. Its calls block.
+#[derive(Clone)]
+pub struct Disk {
     file: PathBuf,
+    vault: Vault,
+}
+
+impl Disk {
+    /// In this folder.
+    pub fn new(folder: &Path, vault: Vault) -> Self {
+        Self { file: folder.join("snapshot.json.zst"), vault }
+    }
+
+    fn load(&self) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(&self.file) {
+            Ok(bytes) => self.vault.unseal(SNAPSHOT, bytes).map(Some).map_err(io::Error::other),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn save(&self, bytes: &[u8]) -> io::Result<()> {
+        let sealed = self.vault.seal(SNAPSHOT, bytes).map_err(io::Error::other)?;
+        files::replace(&self.file, &sealed).map_err(io::Error::other)
+    }
+
+    /// Reads the snapshot, if there is one, for recovery.
+    pub fn read(&self) -> Result<Option<(SnapshotMeta, State)>> {
+        let read = || Ok(self.load()?.map(|bytes| decode(&bytes)).transpose()?);
+        let file = read().map_err(|e: io::Error| {
+            Error::trouble(format!("read the snapshot {}", self.file.display()), &e)
+        })?;
+        Ok(file.map(|file| (file.meta, file.state)))
+    }
+
+    /// Writes the snapshot, for recovery.
+    pub fn write(&self, meta: SnapshotMeta, state: State) -> Result<()> {
+        let bytes = encode(&SnapshotFile { format: 1, meta, state });
+        bytes
+            .and_then(|bytes| self.save(&bytes))
+            .map_err(|e| Error::trouble(format!("write the snapshot {}", self.file.display()), &e))
+    }
 }
 
 #[derive(Clone, Default)]
@@ -56,14 +103,14 @@ struct Position {
 }
 
 impl Machine {
-    /// An empty machine whose snapshot is in this folder; openraft fills it.
-    pub fn new(folder: &Path) -> Self {
+    /// An empty machine whose snapshot is here; openraft fills it.
+    pub fn new(disk: Disk) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: RwLock::default(),
                 applied: watch::Sender::new(0),
                 position: Mutex::default(),
-                file: folder.join("snapshot.json.zst"),
+                disk,
             }),
         }
     }
@@ -141,28 +188,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Reads a snapshot's file for recovery. Blocks.
-pub fn read_file(folder: &Path) -> Result<Option<(SnapshotMeta, State)>> {
-    let path = folder.join("snapshot.json.zst");
-    let act = || format!("read the snapshot {}", path.display());
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let file = decode(&bytes).map_err(|e| Error::trouble(act(), &e))?;
-            Ok(Some((file.meta, file.state)))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::trouble(act(), &e)),
-    }
-}
-
-/// Writes a snapshot's file for recovery. Blocks.
-pub fn write_file(folder: &Path, meta: SnapshotMeta, state: State) -> Result<()> {
-    let path = folder.join("snapshot.json.zst");
-    let act = || format!("write the snapshot {}", path.display());
-    let bytes = encode(&SnapshotFile { format: 1, meta, state }).map_err(|e| Error::trouble(act(), &e))?;
-    files::replace(&path, &bytes).map_err(|e| Error::trouble(act(), &e))
-}
-
 /// Builds a snapshot of the state at one moment.
 pub struct Builder {
     machine: Machine,
@@ -178,11 +203,11 @@ impl RaftSnapshotBuilder<Types> for Builder {
             last_log_id: self.position.last,
             last_membership: self.position.membership.clone(),
         };
-        let (state, path) = (Arc::clone(&self.state), self.machine.shared.file.clone());
+        let (state, disk) = (Arc::clone(&self.state), self.machine.shared.disk.clone());
         let head = meta.clone();
         let snapshot = blocking(move || {
             let bytes = encode(&SnapshotFile { format: 1, meta: head, state: State::clone(&state) })?;
-            files::replace(&path, &bytes).map_err(io::Error::other)?;
+            disk.save(&bytes)?;
             Ok(bytes)
         })
         .await?;
@@ -221,10 +246,10 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
-        let (bytes, path) = (snapshot.clone(), self.shared.file.clone());
+        let (bytes, disk) = (snapshot.clone(), self.shared.disk.clone());
         let file = blocking(move || {
             let file = decode(&bytes)?;
-            files::replace(&path, &bytes).map_err(io::Error::other)?;
+            disk.save(&bytes)?;
             Ok(file)
         })
         .await?;
@@ -233,14 +258,11 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let path = self.shared.file.clone();
-        blocking(move || match std::fs::read(&path) {
-            Ok(bytes) => {
-                let file = decode(&bytes)?;
-                Ok(Some(Snapshot { meta: file.meta, snapshot: bytes.into() }))
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+        let disk = self.shared.disk.clone();
+        blocking(move || {
+            let Some(bytes) = disk.load()? else { return Ok(None) };
+            let file = decode(&bytes)?;
+            Ok(Some(Snapshot { meta: file.meta, snapshot: bytes.into() }))
         })
         .await
     }

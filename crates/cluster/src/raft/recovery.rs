@@ -1,10 +1,11 @@
 //! Recovery: a cluster that lost its majority goes on with one manager (`swarm init --force-new-cluster`).
 
 use super::log::Log;
-use super::machine::{self, SnapshotMeta};
+use super::machine::{Disk, SnapshotMeta};
 use super::novice::Novice;
 use super::{Member, StoredMembershipOf, Types};
 use crate::error::{Error, Result};
+use crate::identity::vault::Vault;
 use gantry_model::id::NodeId;
 use gantry_planner::state::State;
 use openraft::entry::RaftEntry;
@@ -16,15 +17,16 @@ use std::path::Path;
 ///
 /// The result is a snapshot beside an empty log. The snapshot is written first: if the process dies in between, the old log is still
 /// there, and doing it again gives the same.
-pub fn only_member(folder: &Path, id: &NodeId, addr: &str) -> Result<()> {
+pub fn only_member(folder: &Path, vault: &Vault, id: &NodeId, addr: &str) -> Result<()> {
     let log_path = folder.join("log.redb");
-    let (meta, mut state) = machine::read_file(folder)?.unwrap_or_else(|| {
+    let disk = Disk::new(folder, vault.clone());
+    let (meta, mut state) = disk.read()?.unwrap_or_else(|| {
         (
             SnapshotMeta { last_log_id: None, last_membership: StoredMembershipOf::<Types>::default() },
             State::default(),
         )
     });
-    let log = Log::open(&log_path)?;
+    let log = Log::open(&log_path, vault.clone())?;
     let mut last = meta.last_log_id;
     for entry in log.entries() {
         let entry_id = entry.log_id();
@@ -48,7 +50,7 @@ pub fn only_member(folder: &Path, id: &NodeId, addr: &str) -> Result<()> {
         last_log_id: Some(last),
         last_membership: StoredMembershipOf::<Types>::new(Some(last), membership),
     };
-    machine::write_file(folder, meta, state)?;
+    disk.write(meta, state)?;
     // Whatever it still waited for: it is the only member now.
     Novice::forget(folder)?;
     log.reset(last).map_err(|e| Error::trouble("empty the Raft log", &e))

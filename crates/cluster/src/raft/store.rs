@@ -1,12 +1,13 @@
 //! The store: propose changes, read the state, follow it. What the rest of the crate knows of consensus.
 
 use super::log::Log;
-use super::machine::Machine;
+use super::machine::{Disk, Machine};
 use super::network::Network;
 use super::novice::Novice;
 use super::{Command, Member, Raft, Types};
 use crate::config::{RemoteManager, Timing};
 use crate::error::{Error, Result, chain};
+use crate::identity::vault::Vault;
 use crate::rpc::dial::Dialer;
 use gantry_model::id::NodeId;
 use gantry_planner::change::{Change, Refusal, Refused};
@@ -63,19 +64,27 @@ pub struct Store {
 impl Store {
     /// Opens the store of this folder and takes part in Raft. The store is empty and passive until [`Store::initialize`], or until a
     /// leader adds this node.
-    pub async fn open(folder: &Path, id: NodeId, dialer: Dialer, timing: Timing) -> Result<Self> {
-        let (log_path, own) = (folder.join("log.redb"), folder.to_owned());
+    pub async fn open(
+        folder: &Path,
+        vault: &Vault,
+        id: NodeId,
+        dialer: Dialer,
+        timing: Timing,
+    ) -> Result<Self> {
+        let (log_path, own, keys) = (folder.join("log.redb"), folder.to_owned(), vault.clone());
         // The note that this is a beginning comes before the log that makes it look like a continuation.
-        let open = move || -> Result<_> { Ok((Novice::open(&own, &log_path)?, Log::open(&log_path)?)) };
+        let open = move || -> Result<_> { Ok((Novice::open(&own, &log_path)?, Log::open(&log_path, keys)?)) };
         let (novice, log) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|e| Error::trouble("open the Raft log", &e))??;
-        let machine = Machine::new(folder);
+        let machine = Machine::new(Disk::new(folder, vault.clone()));
         let config = openraft::Config { enable_elect: !novice.is_waiting(), ..raft_config(&timing) };
         let config = config.validate().map_err(|e| Error::trouble("configure Raft", &e))?;
+        let size = log.size();
         let raft = Raft::new(id.clone(), Arc::new(config), Network::new(dialer), log, machine.clone())
             .await
             .map_err(|e| Error::trouble("start Raft", &e))?;
+        tokio::spawn(keep_small(raft.clone(), size, timing.snapshot_bytes));
         let novice = Arc::new(novice);
         if novice.is_waiting() {
             tokio::spawn(Arc::clone(&novice).until_member(raft.clone(), id.clone()));
@@ -135,6 +144,12 @@ impl Store {
                 Err(Error::unavailable(format!("this manager did not catch up with change {index} in time")))
             }
         }
+    }
+
+    /// Whether all that is in this node's log is applied.
+    pub fn is_settled(&self) -> bool {
+        let metrics = self.metrics();
+        metrics.last_applied.as_ref().map(|id| id.index()) == metrics.last_log_index
     }
 
     /// Whether this node leads and a majority has answered within the election timeout.
@@ -295,11 +310,45 @@ impl Store {
             .map_err(|e| Error::trouble("hand over the leadership", &e))
     }
 
+    /// Makes a snapshot of now, and drops from the log what is in it.
+    pub async fn compact(&self) {
+        compact(&self.raft).await;
+    }
+
     /// Stops taking part. The files may be removed afterwards.
     pub async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not stop cleanly");
         }
+    }
+}
+
+/// Follows the log's size and makes a snapshot when it is large, which by number of entries only would be too late: one
+/// specification may have a megabyte. Ends with the log.
+async fn keep_small(raft: Raft, mut size: watch::Receiver<usize>, largest: usize) {
+    while size.wait_for(|bytes| *bytes > largest).await.is_ok() {
+        size.mark_unchanged();
+        compact(&raft).await;
+        // What could not be dropped now may be when there is more.
+        if size.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn compact(raft: &Raft) {
+    let Some(applied) = raft.metrics().borrow_watched().last_applied else { return };
+    let waits = raft.wait(Some(Duration::from_secs(60)));
+    let done = async {
+        raft.trigger().snapshot().await.map_err(|e| chain(&e))?;
+        let there = waits.metrics(|metrics| metrics.snapshot >= Some(applied), "snapshot");
+        there.await.map_err(|e| chain(&e))?;
+        raft.trigger().purge_log(applied.index()).await.map_err(|e| chain(&e))?;
+        let gone = waits.metrics(|metrics| metrics.purged >= Some(applied), "purge");
+        gone.await.map(drop).map_err(|e| chain(&e))
+    };
+    if let Err::<_, String>(error) = done.await {
+        tracing::warn!(%error, "the Raft log is not made smaller");
     }
 }
 
