@@ -181,7 +181,7 @@ fn check_preferences(template: &TaskSpec) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_networks(state: &State, networks: &mut [NetworkAttachmentConfig]) -> Result<(), Invalid> {
+fn check_networks(state: &State, networks: &mut Vec<NetworkAttachmentConfig>) -> Result<(), Invalid> {
     for config in networks.iter_mut().filter(|config| !NODE_NETWORKS.contains(&config.target.as_str())) {
         let network = find::network(state, &config.target)?;
         if network.network.spec.ingress {
@@ -190,6 +190,19 @@ fn check_networks(state: &State, networks: &mut [NetworkAttachmentConfig]) -> Re
         }
         config.target.clone_from(&network.network.id);
     }
+    // Named twice, by name and by id or with other aliases: a task has one place in a network, with all of its names.
+    let mut once: Vec<NetworkAttachmentConfig> = Vec::with_capacity(networks.len());
+    for config in networks.drain(..) {
+        match once.iter_mut().find(|other| other.target == config.target) {
+            Some(other) => {
+                other.aliases.extend(config.aliases);
+                other.addresses.extend(config.addresses);
+                other.driver_opts.extend(config.driver_opts);
+            }
+            None => once.push(config),
+        }
+    }
+    *networks = once;
     Ok(())
 }
 

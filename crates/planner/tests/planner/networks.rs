@@ -181,12 +181,12 @@ fn a_task_without_a_free_address_waits_and_says_so() {
     world.steps(8);
     // Of six addresses one is the gateway's and one the service's.
     assert_eq!(world.running(&web).len(), 4);
-    let waiting: Vec<_> = world.state.unplaced().iter().collect();
+    let waiting: Vec<_> = world.state.unplaced().collect();
     assert_eq!(waiting.len(), 2);
     assert!(waiting.iter().all(|task| task.status.state == TaskState::New));
     assert!(waiting.iter().all(|task| task.status.err == "no free address in network tiny (192.168.7.0/29)"));
     world.update(&web, |spec| spec.mode.replicated.as_mut().expect("replicated").replicas = Some(4));
-    world.until("none waits", |world| world.state.unplaced().is_empty());
+    world.until("none waits", |world| world.state.unplaced().next().is_none());
 
     let other = world.create(joined("other", 1, "tiny"));
     world.steps(2);
@@ -257,4 +257,20 @@ fn a_change_concerns_only_the_nodes_that_it_is_about() {
         let same = assigner.revision(&node(number)) == *before;
         assert_eq!(same, at.node_id != node(number), "node {number}");
     }
+}
+
+#[test]
+fn a_network_that_is_named_twice_is_joined_once_under_all_names() {
+    let mut world = World::new(2);
+    let network = world.create_network("front", NetworkSpec::default());
+    let mut spec = joined("web", 2, "front");
+    let again = joined("other", 1, &network).task_template.networks.clone();
+    spec.task_template.networks.extend(again);
+    let web = world.create(spec);
+    world.until("2 tasks", |world| world.running(&web).len() == 2);
+    for task in world.running(&web) {
+        assert_eq!(task.networks_attachments.len(), 1);
+        assert_eq!(task.networks_attachments[0].aliases, ["web-alias", "other-alias"]);
+    }
+    assert_eq!(world.service(&web).endpoint.virtual_ips.len(), 1);
 }
