@@ -16,6 +16,7 @@ pub mod pull_auth;
 pub mod reference;
 pub mod secret;
 pub mod service;
+pub mod shared;
 pub mod swarm;
 pub mod task;
 pub mod volume;

@@ -10,6 +10,7 @@
 use crate::id::{NodeId, ServiceId, TaskId};
 use crate::nullable;
 use crate::service::{PortConfig, TaskSpec, Version};
+use crate::shared::Shared;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -95,7 +96,7 @@ pub struct Task {
     #[serde(deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
     /// What it runs: a copy, so that a change of the service does not reach it.
-    pub spec: TaskSpec,
+    pub spec: Shared<TaskSpec>,
     /// Version of the service's template that it was made from.
     #[serde(rename = "GantrySpecVersion")]
     pub spec_version: u64,

@@ -5,6 +5,7 @@ use crate::index::{PublishMode, is_placed, protocol_of};
 use crate::object::ClusterNetwork;
 use crate::state::State;
 use crate::subnet::address_of;
+use crate::table::Keyed;
 use gantry_model::id::{ConfigId, NetworkId, NodeId, SecretId};
 use gantry_model::node::{Node, NodeState};
 use gantry_model::overlay::{
@@ -131,13 +132,15 @@ impl Assigner {
         if state.index() <= self.state.index() {
             return;
         }
-        self.state = Arc::clone(state);
-        let ingress = ingress(state);
-        if ingress != self.ingress {
-            self.ingress = ingress;
-            self.revisions += 1;
-            self.ingress_revision = self.revisions;
+        if concerns_mesh(&self.state, state) {
+            let ingress = ingress(state);
+            if ingress != self.ingress {
+                self.ingress = ingress;
+                self.revisions += 1;
+                self.ingress_revision = self.revisions;
+            }
         }
+        self.state = Arc::clone(state);
         self.networks.retain(|id, shared| shared.network.is_none() || state.networks().contains(id));
         self.joined.retain(|node, _| state.node(node).is_some());
     }
@@ -329,6 +332,22 @@ fn service_vip(
         vip: vip.and_then(|vip| address_of(&vip.addr)),
         backends,
     })
+}
+
+/// Whether the mesh may have become another one: a node, a network, or a service with a port of the mesh, or its tasks, changed.
+fn concerns_mesh(old: &State, new: &State) -> bool {
+    let publishes = |state: &State, service: &str| {
+        let ports = state.services().get(service).map(|service| service.endpoint.ports.as_slice());
+        ports.is_some_and(|ports| ports.iter().any(|port| PublishMode::of(port) == PublishMode::Ingress))
+    };
+    let same = new.nodes().is_same(old.nodes()) && new.networks().is_same(old.networks());
+    let mut concerns = !same;
+    new.indexes.by_service.differences(&old.indexes.by_service, &mut |_, before, after| {
+        for group in [before, after].into_iter().flatten() {
+            concerns = concerns || publishes(old, group.key()) || publishes(new, group.key());
+        }
+    });
+    concerns
 }
 
 fn ingress(state: &State) -> Option<IngressState> {

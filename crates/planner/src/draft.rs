@@ -7,14 +7,16 @@ use crate::change::Change;
 use crate::ids::Ids;
 use crate::object::{ClusterNetwork, Object, ObjectRef};
 use crate::plan::Plan;
-use crate::state::State;
+use crate::state::{Moment, Placement, State};
+use crate::table::{Handle, Keyed, Table};
 use crate::time;
-use gantry_model::id::{ServiceId, TaskId};
+use gantry_model::id::{NodeId, ServiceId, TaskId};
 use gantry_model::node::Node;
-use gantry_model::service::Service;
-use gantry_model::task::{Task, TaskState, TaskStatus};
+use gantry_model::service::{Service, TaskSpec};
+use gantry_model::shared::Shared;
+use gantry_model::task::{NetworkAttachment, Task, TaskState, TaskStatus};
 use jiff::Timestamp;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +27,15 @@ pub struct Draft<'p> {
     pub state: State,
     /// The time of the plan.
     pub now: Timestamp,
-    now_text: String,
+    /// The time as text, and the index that the plan will have at the earliest.
+    moment: Moment,
     /// Ids for what is created.
     pub ids: &'p mut Ids,
-    touched: Vec<ObjectRef>,
-    known: HashSet<ObjectRef>,
     wake_at: Option<Timestamp>,
     edits: usize,
     blocked: HashMap<ServiceId, String>,
+    /// The service whose tasks were made last, and the template that they share.
+    template: Option<(ServiceId, u64, Shared<TaskSpec>)>,
 }
 
 impl<'p> Draft<'p> {
@@ -42,24 +45,18 @@ impl<'p> Draft<'p> {
             base,
             state: base.clone(),
             now,
-            now_text: time::text(now),
+            moment: Moment::new(base.index() + 1, now),
             ids,
-            touched: Vec::new(),
-            known: HashSet::new(),
             wake_at: None,
             edits: 0,
             blocked: HashMap::new(),
+            template: None,
         }
     }
 
     /// The time of the plan, as text.
     pub fn now_text(&self) -> String {
-        self.now_text.clone()
-    }
-
-    /// Index of the state that the plan began with.
-    pub fn base_index(&self) -> u64 {
-        self.base.index()
+        self.moment.text.clone()
     }
 
     /// Number of edits so far.
@@ -97,10 +94,28 @@ impl<'p> Draft<'p> {
         end <= self.now
     }
 
+    /// The template of a service's new tasks, which they share.
+    pub fn template(&mut self, service: &Service) -> Shared<TaskSpec> {
+        if let Some((id, version, template)) = &self.template
+            && (id, *version) == (&service.id, service.spec_version)
+        {
+            return template.clone();
+        }
+        let template = Shared::from(service.spec.task_template.clone());
+        self.template = Some((service.id.clone(), service.spec_version, template.clone()));
+        template
+    }
+
     /// Creates a task or changes one that has no node yet.
     pub fn put_task(&mut self, task: Task) {
-        self.touch(ObjectRef::Task(task.id.clone()));
-        self.state.insert(self.base.index() + 1, Object::Task(Box::new(task)));
+        self.put(Object::Task(Box::new(task)));
+    }
+
+    /// Gives a task that waits its node, and addresses if it had none.
+    pub fn place(&mut self, task: Handle, node: &NodeId, attachments: Vec<NetworkAttachment>, message: &str) {
+        self.edits += 1;
+        let placement = Placement { node, attachments, now: &self.moment.text, message };
+        self.state.place(self.moment.index, task, placement);
     }
 
     /// Raises the wanted state of a task. A task without a node that is not wanted any more is deleted: nobody knows it.
@@ -109,8 +124,8 @@ impl<'p> Draft<'p> {
         if unplaced && state > TaskState::Complete {
             self.delete(ObjectRef::Task(task.id.clone()));
         } else if task.desired_state < state {
-            self.touch(ObjectRef::Task(task.id.clone()));
-            self.state.desire(self.base.index() + 1, self.now, &task.id, state);
+            self.edits += 1;
+            self.state.desire(&self.moment, &task.id, state);
         }
     }
 
@@ -123,110 +138,93 @@ impl<'p> Draft<'p> {
             err: err.to_owned(),
             ..self.state.task(task).map(|task| task.status.clone()).unwrap_or_default()
         };
-        self.touch(ObjectRef::Task(task.clone()));
-        self.state.observe(self.base.index() + 1, self.now, task, &status);
+        self.edits += 1;
+        self.state.observe(&self.moment, task, &status);
     }
 
     /// Changes a service.
     pub fn put_service(&mut self, service: Service) {
-        self.touch(ObjectRef::Service(service.id.clone()));
-        self.state.insert(self.base.index() + 1, Object::Service(Box::new(service)));
+        self.put(Object::Service(Box::new(service)));
     }
 
     /// Changes a network.
     pub fn put_network(&mut self, network: ClusterNetwork) {
-        self.touch(ObjectRef::Network(network.id()));
-        self.state.insert(self.base.index() + 1, Object::Network(Box::new(network)));
+        self.put(Object::Network(Box::new(network)));
     }
 
     /// Changes a node.
     pub fn put_node(&mut self, node: Node) {
-        self.touch(ObjectRef::Node(node.id.clone()));
-        self.state.insert(self.base.index() + 1, Object::Node(Box::new(node)));
+        self.put(Object::Node(Box::new(node)));
     }
 
     /// Deletes an object.
     pub fn delete(&mut self, object: ObjectRef) {
-        self.state.delete(self.base.index() + 1, &object);
-        self.touch(object);
-    }
-
-    fn touch(&mut self, object: ObjectRef) {
         self.edits += 1;
-        if !self.known.contains(&object) {
-            self.known.insert(object.clone());
-            self.touched.push(object);
-        }
+        self.state.delete(self.moment.index, &object);
     }
 
-    /// Takes a task without a node out, to put it back changed: cheaper than a copy when nobody else holds it.
-    pub fn take_task(&mut self, id: &TaskId) -> Option<Task> {
-        self.state.take_task(self.base.index() + 1, id)
+    fn put(&mut self, object: Object) {
+        self.edits += 1;
+        self.state.insert(self.moment.index, object);
     }
 
-    /// The difference to the state that the plan began with.
+    /// The difference to the state that the plan began with: what goes first, as it makes room for what comes.
     pub fn finish(self) -> Plan {
-        let mut changes = Vec::with_capacity(self.touched.len());
-        let mut created = Vec::new();
-        for object in self.touched {
-            match object {
-                ObjectRef::Task(id) => match (self.base.task(&id), self.state.task(&id)) {
-                    (None, Some(new)) => created.push(Arc::clone(new)),
-                    (old, new) => task_changes(&mut changes, old, new, id),
-                },
-                ObjectRef::Service(id) => {
-                    let (old, new) = (self.base.service(&id), self.state.service(&id));
-                    if let Some(new) = new.filter(|new| old != Some(new)) {
-                        changes.push(Change::replace(Object::Service(Box::new(new.as_ref().clone()))));
-                    }
-                }
-                ObjectRef::Network(id) => {
-                    let (old, new) = (self.base.network(&id), self.state.network(&id));
-                    if let Some(new) = new.filter(|new| old != Some(new)) {
-                        changes.push(Change::replace(Object::Network(Box::new(new.as_ref().clone()))));
-                    }
-                }
-                ObjectRef::Node(id) => {
-                    let (old, new) = (self.base.node(&id), self.state.node(&id));
-                    if let Some(new) = new.filter(|new| old != Some(new)) {
-                        changes.push(Change::replace(Object::Node(Box::new(new.as_ref().clone()))));
-                    }
-                }
-                ObjectRef::Cluster | ObjectRef::Secret(_) | ObjectRef::Config(_) => {}
+        let (mut gone, mut changes, mut created) = (Vec::new(), Vec::new(), Vec::new());
+        changed(&self.base.nodes, &self.state.nodes, &mut changes, Object::Node);
+        changed(&self.base.networks, &self.state.networks, &mut changes, Object::Network);
+        changed(&self.base.services, &self.state.services, &mut changes, Object::Service);
+        self.state.tasks.differences(&self.base.tasks, &mut |_, old, new| {
+            // A handle that became free may have been given to another task.
+            let kept = new.filter(|new| old.is_some_and(|old| old.id == new.id));
+            match (old, kept) {
+                (Some(old), Some(new)) => task_changes(&mut changes, old, new),
+                (Some(old), None) => gone.push(Change::delete(ObjectRef::Task(old.id.clone()))),
+                (None, _) => {}
             }
-        }
-        // What goes makes room for what comes.
-        changes.sort_by_key(|change| !matches!(change, Change::Delete { .. }));
+            created.extend(new.filter(|_| kept.is_none()).cloned());
+        });
         // With the draft gone the new tasks are held here alone, and need not be copied.
         drop(self.state);
-        changes.extend(
-            created
-                .into_iter()
-                .map(|task| Change::create(Object::Task(Box::new(Arc::unwrap_or_clone(task))))),
-        );
+        let created = created.into_iter().map(Arc::unwrap_or_clone);
+        changes.extend(created.map(|task| Change::create(Object::Task(Box::new(task)))));
+        if !gone.is_empty() {
+            changes.splice(0..0, gone);
+        }
         Plan { changes, wake_at: self.wake_at }
     }
 }
 
+/// The objects of a table that are not what they were. The planner makes and removes none but tasks.
+fn changed<T: Keyed + Clone + PartialEq>(
+    base: &Table<T>,
+    table: &Table<T>,
+    changes: &mut Vec<Change>,
+    object: fn(Box<T>) -> Object,
+) {
+    table.differences(base, &mut |_, old, new| {
+        if let (Some(old), Some(new)) = (old, new)
+            && old != new
+        {
+            changes.push(Change::replace(object(Box::new(new.as_ref().clone()))));
+        }
+    });
+}
+
 /// The changes of one task that was there before. What has a node belongs to its agent as well, so only the fields that
 /// are the managers' own are sent; what has none is the leader's alone.
-fn task_changes(changes: &mut Vec<Change>, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>, id: TaskId) {
-    match (old, new) {
-        (Some(_), None) => changes.push(Change::delete(ObjectRef::Task(id))),
-        (Some(old), Some(new)) if old.status.state < TaskState::Assigned => {
-            if old != new {
-                let new = Task { version: old.version, ..new.as_ref().clone() };
-                changes.push(Change::replace(Object::Task(Box::new(new))));
-            }
+fn task_changes(changes: &mut Vec<Change>, old: &Arc<Task>, new: &Arc<Task>) {
+    if old.status.state < TaskState::Assigned {
+        if old != new {
+            let new = Task { version: old.version, ..new.as_ref().clone() };
+            changes.push(Change::replace(Object::Task(Box::new(new))));
         }
-        (Some(old), Some(new)) => {
-            if old.desired_state != new.desired_state {
-                changes.push(Change::Desire { task: id.clone(), state: new.desired_state });
-            }
-            if old.status != new.status {
-                changes.push(Change::Status { task: id, status: new.status.clone() });
-            }
-        }
-        (None, _) => {}
+        return;
+    }
+    if old.desired_state != new.desired_state {
+        changes.push(Change::Desire { task: new.id.clone(), state: new.desired_state });
+    }
+    if old.status != new.status {
+        changes.push(Change::Status { task: new.id.clone(), status: new.status.clone() });
     }
 }

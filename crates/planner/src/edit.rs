@@ -141,7 +141,7 @@ pub fn attachment(id: TaskId, node: NodeId, request: AttachmentRequest, now: Tim
     Task {
         id,
         name: request.names.into_iter().next().unwrap_or_default(),
-        spec,
+        spec: spec.into(),
         node_id: node,
         desired_state: TaskState::Running,
         created_at: time::text(now),

@@ -123,7 +123,7 @@ pub fn tasks(state: &State, filters: &Filters) -> Result<Vec<Arc<Task>>, Invalid
 /// Whether a task is what its service now asks for. An update that changes nothing of the template keeps the tasks, which then
 /// have an older version: clients that wait for an update by this filter would wait for ever without the comparison.
 pub fn is_up_to_date(service: &Service, task: &Task) -> bool {
-    service.spec_version == task.spec_version || service.spec.task_template == task.spec
+    service.spec_version == task.spec_version || task.spec == service.spec.task_template
 }
 
 fn desired_word(task: &Task) -> &'static str {

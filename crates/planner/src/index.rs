@@ -1,13 +1,15 @@
 //! Indexes of the state: everything here follows from the objects and is kept up to date with each change.
 
+use crate::numbers::Numbers;
 use crate::object::ClusterNetwork;
 use crate::subnet::{AddressSet, address_of};
-use crate::table::{Keyed, Table};
-use gantry_model::id::ServiceId;
+use crate::table::{Handle, Keyed, Table};
+use gantry_model::id::{NodeId, ServiceId};
+use gantry_model::node::{Node, NodeState};
 use gantry_model::overlay::Transport;
 use gantry_model::service::{PortConfig, Service};
 use gantry_model::task::{Task, TaskState};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The tasks of one service. Attachments are the group of the empty id.
@@ -16,8 +18,8 @@ pub struct TaskGroup {
     key: String,
     /// Store index at which the service or one of its tasks last changed.
     pub touched: u64,
-    /// The tasks.
-    pub tasks: Table<Task>,
+    /// Handles of the tasks.
+    pub tasks: Numbers,
 }
 
 impl Keyed for TaskGroup {
@@ -32,8 +34,8 @@ pub struct NodeTasks {
     key: String,
     /// Store index at which one of the tasks last changed, came or went.
     pub touched: u64,
-    /// The tasks, dead ones too.
-    pub tasks: Table<Task>,
+    /// Handles of the tasks, dead ones too.
+    pub tasks: Numbers,
     /// What they take.
     pub load: NodeLoad,
 }
@@ -48,8 +50,8 @@ impl Keyed for NodeTasks {
 #[derive(Debug, Clone, Default)]
 pub struct NetworkUse {
     key: String,
-    /// Tasks that have not ended.
-    pub members: Table<Task>,
+    /// Handles of the tasks that have not ended.
+    pub members: Numbers,
     /// Addresses of tasks, services and the network itself.
     pub addresses: AddressSet,
 }
@@ -75,8 +77,6 @@ pub struct NodeLoad {
     pub memory_bytes: i64,
     /// Tasks that shall run.
     pub active: u32,
-    /// The same by service.
-    pub by_service: BTreeMap<ServiceId, u32>,
     /// Ports of the node that tasks publish: protocol and number.
     pub host_ports: BTreeMap<(Transport, u16), u32>,
 }
@@ -151,7 +151,6 @@ impl NodeLoad {
             }
             if is_live(task) {
                 self.active = self.active.saturating_add_signed(sign);
-                adjust(&mut self.by_service, task.service_id.clone(), sign);
             }
         }
     }
@@ -163,16 +162,22 @@ fn published(service: &Service) -> impl Iterator<Item = &PortConfig> {
     asked.chain(&service.endpoint.ports).filter(|port| port.published_port != 0)
 }
 
+/// Puts a handle into a set, or takes it out, where the change of its task asks for it.
 fn move_between(
-    table: &mut Table<Task>,
-    old: Option<&Arc<Task>>,
-    new: Option<&Arc<Task>>,
+    set: &mut Numbers,
+    handle: Handle,
+    old: Option<&Task>,
+    new: Option<&Task>,
     belongs: fn(&Task) -> bool,
 ) {
-    match (old.filter(|task| belongs(task)), new.filter(|task| belongs(task))) {
-        (_, Some(new)) => drop(table.insert(Arc::clone(new))),
-        (Some(old), None) => drop(table.remove(old.key())),
-        (None, None) => {}
+    match (old.is_some_and(belongs), new.is_some_and(belongs)) {
+        (false, true) => {
+            set.insert(handle);
+        }
+        (true, false) => {
+            set.remove(handle);
+        }
+        _ => {}
     }
 }
 
@@ -199,10 +204,12 @@ pub struct Indexes {
     pub by_service: Table<TaskGroup>,
     /// Tasks by node.
     pub by_node: Table<NodeTasks>,
-    /// Tasks that wait for a node.
-    pub unplaced: Table<Task>,
-    /// Tasks that are prepared and wait to be told to start.
-    pub gated: Table<Task>,
+    /// Handles of the tasks that wait for a node.
+    pub unplaced: Numbers,
+    /// Handles of the tasks that are prepared and wait to be told to start.
+    pub gated: Numbers,
+    /// Nodes that do not answer or are gone: the tasks of these are given up in time. May hold some without a task.
+    pub silent: Arc<BTreeSet<NodeId>>,
     /// Service names.
     pub service_names: Arc<BTreeMap<String, ServiceId>>,
     /// Published ports, and which services publish each, in which mode.
@@ -219,52 +226,74 @@ pub struct Indexes {
 
 impl Indexes {
     /// Takes the change of a task into account.
-    pub fn task(&mut self, index: u64, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
+    pub fn task(&mut self, index: u64, handle: Handle, old: Option<&Task>, new: Option<&Task>) {
         let service = old.or(new).map(|task| task.service_id.as_str()).unwrap_or_default();
-        let group = entry(&mut self.by_service, service, |key| TaskGroup { key, ..TaskGroup::default() });
+        let group = self.group(service);
         group.touched = index;
         match (old, new) {
-            (_, Some(new)) => drop(group.tasks.insert(Arc::clone(new))),
-            (Some(old), None) => drop(group.tasks.remove(old.key())),
-            (None, None) => {}
+            (None, Some(_)) => {
+                group.tasks.insert(handle);
+            }
+            (Some(_), None) => {
+                group.tasks.remove(handle);
+            }
+            _ => {}
         }
-        self.task_on_node(index, old, new);
-        move_between(&mut self.unplaced, old, new, is_unplaced);
-        move_between(&mut self.gated, old, new, is_gated);
-        self.task_addresses(old, new);
+        self.task_on_node(index, handle, old, new);
+        move_between(&mut self.unplaced, handle, old, new, is_unplaced);
+        move_between(&mut self.gated, handle, old, new, is_gated);
+        self.task_addresses(handle, old, new);
     }
 
-    fn task_on_node(&mut self, index: u64, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
+    fn group(&mut self, service: &str) -> &mut TaskGroup {
+        self.by_service.entry(service, |key| TaskGroup { key, ..TaskGroup::default() })
+    }
+
+    fn task_on_node(&mut self, index: u64, handle: Handle, old: Option<&Task>, new: Option<&Task>) {
         let (old, new) = (old.filter(|task| is_placed(task)), new.filter(|task| is_placed(task)));
+        let stays = matches!((old, new), (Some(old), Some(new)) if old.node_id == new.node_id);
         if let Some(old) = old
             && let Some(node) = self.by_node.get_mut(old.node_id.as_str())
         {
             node.touched = index;
-            node.load.remove(old);
-            if new.is_none_or(|new| new.node_id != old.node_id) {
-                node.tasks.remove(old.key());
+            if new.is_none_or(|new| !stays || takes_otherwise(old, new)) {
+                node.load.remove(old);
+            }
+            if !stays {
+                node.tasks.remove(handle);
             }
         }
-        if let Some(new) = new {
-            let node = entry(&mut self.by_node, new.node_id.as_str(), |key| NodeTasks {
-                key,
-                ..NodeTasks::default()
-            });
-            node.touched = index;
-            node.tasks.insert(Arc::clone(new));
-            node.load.add(new);
+        if let Some(new) = new.filter(|new| !stays || old.is_some_and(|old| takes_otherwise(old, new))) {
+            self.on_node(index, handle, new);
         }
     }
 
-    fn task_addresses(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
+    /// Counts a task in on its node.
+    fn on_node(&mut self, index: u64, handle: Handle, task: &Task) {
+        let node = self.by_node.entry(task.node_id.as_str(), |key| NodeTasks { key, ..NodeTasks::default() });
+        node.touched = index;
+        node.tasks.insert(handle);
+        node.load.add(task);
+    }
+
+    /// Takes into account that a task which waited got its node and, where it had none, its addresses.
+    pub fn placed(&mut self, index: u64, handle: Handle, task: &Task, addresses: Addresses) {
+        self.group(task.service_id.as_str()).touched = index;
+        self.on_node(index, handle, task);
+        self.unplaced.remove(handle);
+        if addresses == Addresses::New {
+            self.mark_attachments(task, Mark::Use);
+            self.join(handle, task);
+        }
+    }
+
+    fn task_addresses(&mut self, handle: Handle, old: Option<&Task>, new: Option<&Task>) {
         // An ended task has left the network: its addresses are free, though its record keeps them for the history.
-        let holds =
-            |task: &&Arc<Task>| !task.status.state.is_terminal() && !task.networks_attachments.is_empty();
+        let holds = |task: &&Task| !task.status.state.is_terminal() && !task.networks_attachments.is_empty();
         let (old, new) = (old.filter(holds), new.filter(holds));
         if let (Some(old), Some(new)) = (old, new)
             && old.networks_attachments == new.networks_attachments
         {
-            self.join(new);
             return;
         }
         for (task, mark) in [(old, Mark::Free), (new, Mark::Use)] {
@@ -273,24 +302,27 @@ impl Indexes {
             }
         }
         if let Some(old) = old {
-            self.leave(old);
+            self.leave(handle, old);
         }
         if let Some(new) = new {
-            self.join(new);
+            self.join(handle, new);
         }
     }
 
-    fn join(&mut self, task: &Arc<Task>) {
+    fn join(&mut self, handle: Handle, task: &Task) {
         for attachment in &task.networks_attachments {
-            let network = entry(&mut self.networks, &attachment.network_id, NetworkUse::new);
-            network.members.insert(Arc::clone(task));
+            self.network_use(&attachment.network_id).members.insert(handle);
         }
     }
 
-    fn leave(&mut self, task: &Arc<Task>) {
+    fn network_use(&mut self, network: &str) -> &mut NetworkUse {
+        self.networks.entry(network, NetworkUse::new)
+    }
+
+    fn leave(&mut self, handle: Handle, task: &Task) {
         for attachment in &task.networks_attachments {
             if let Some(network) = self.networks.get_mut(&attachment.network_id) {
-                network.members.remove(task.key());
+                network.members.remove(handle);
                 if network.members.is_empty() && network.addresses.is_empty() {
                     self.networks.remove(&attachment.network_id);
                 }
@@ -364,6 +396,40 @@ impl Indexes {
         }
     }
 
+    /// Takes the change of a node into account; `None`: it is gone.
+    pub fn node(&mut self, index: u64, id: &NodeId, new: Option<&Node>) {
+        self.nodes_touched = index;
+        let answers =
+            new.is_some_and(|node| !matches!(node.status.state, NodeState::Down | NodeState::Disconnected));
+        if answers == self.silent.contains(id) {
+            let silent = Arc::make_mut(&mut self.silent);
+            if answers {
+                silent.remove(id);
+            } else {
+                silent.insert(id.clone());
+            }
+        }
+        self.forget_node(id, new.is_some());
+    }
+
+    /// Forgets what is noted of a node that is gone, once no task of it is left.
+    pub fn forget_node(&mut self, id: &NodeId, is_there: bool) {
+        let empty = self.by_node.get(id.as_str()).is_none_or(|node| node.tasks.is_empty());
+        if !is_there && empty {
+            self.by_node.remove(id.as_str());
+            if self.silent.contains(id) {
+                Arc::make_mut(&mut self.silent).remove(id);
+            }
+        }
+    }
+
+    /// Notes a node that has a task and is not there.
+    pub fn missing_node(&mut self, id: &NodeId) {
+        if !self.silent.contains(id) {
+            Arc::make_mut(&mut self.silent).insert(id.clone());
+        }
+    }
+
     /// Takes the change of a network into account. The addresses of its tasks are not touched: a network with tasks is
     /// neither deleted nor given another subnet.
     pub fn network(&mut self, index: u64, old: Option<&ClusterNetwork>, new: Option<&ClusterNetwork>) {
@@ -397,7 +463,7 @@ impl Indexes {
         let Some(address) = address_of(address) else { return };
         match mark {
             Mark::Use => {
-                entry(&mut self.networks, network, NetworkUse::new).addresses.insert(address);
+                self.network_use(network).addresses.insert(address);
             }
             Mark::Free => {
                 if let Some(network) = self.networks.get_mut(network) {
@@ -408,7 +474,7 @@ impl Indexes {
     }
 
     fn touch_service(&mut self, index: u64, service: &str) {
-        entry(&mut self.by_service, service, |key| TaskGroup { key, ..TaskGroup::default() }).touched = index;
+        self.group(service).touched = index;
     }
 
     /// Forgets a service's group once neither the service nor a task of it is left.
@@ -425,16 +491,22 @@ enum Mark {
     Free,
 }
 
-fn entry<'t, T: Keyed + Clone>(
-    table: &'t mut Table<T>,
-    key: &str,
-    make: impl FnOnce(String) -> T,
-) -> &'t mut T {
-    if !table.contains(key) {
-        table.insert(Arc::new(make(key.to_owned())));
-    }
-    match table.get_mut(key) {
-        Some(object) => object,
-        None => unreachable!("the object was put in a line above"),
-    }
+/// Whether a task that got its node got its addresses with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addresses {
+    /// It has them since before, or has none.
+    Kept,
+    /// They are new.
+    New,
+}
+
+/// Whether the same task takes something else of its node than before.
+fn takes_otherwise(old: &Task, new: &Task) -> bool {
+    let holds = holds_resources(old);
+    holds != holds_resources(new)
+        || holds
+            && (is_live(old) != is_live(new)
+                || old.host_ports != new.host_ports
+                || !old.spec.is_same(&new.spec)
+                    && old.spec.resources.reservations != new.spec.resources.reservations)
 }

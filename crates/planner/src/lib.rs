@@ -3,7 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`object`], [`change`], [`state`] | the store's objects, its changes, the state that they are applied to |
-//! | [`table`], [`index`], [`subnet`] | objects by id, cheap to copy; what follows from the objects: tasks by service and node, loads, addresses in use |
+//! | [`radix`], [`numbers`], [`table`] | values by number, sets of numbers, objects by id: all cheap to copy |
+//! | [`index`], [`subnet`] | what follows from the objects: tasks by service and node, loads, addresses in use |
 //! | [`plan`] | snapshot + time → changes to propose |
 //! | [`assignment`] | what one node needs to know |
 //! | [`silence`] | whether a node that is not heard of is dead |
@@ -20,9 +21,11 @@ pub mod find;
 pub mod ids;
 pub mod index;
 pub mod init;
+pub mod numbers;
 pub mod object;
 mod orchestrator;
 pub mod plan;
+pub mod radix;
 mod scheduler;
 pub mod silence;
 pub mod state;

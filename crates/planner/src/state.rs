@@ -4,16 +4,17 @@
 //! alone, so every manager that applies the same log has the same state.
 
 use crate::change::{Change, Expect, Refusal, Refused};
-use crate::index::{Indexes, NodeLoad, TaskGroup};
+use crate::index::{Addresses, Indexes, NodeLoad};
+use crate::numbers::Numbers;
 use crate::object::{ClusterNetwork, ClusterRecord, Object, ObjectRef};
 use crate::subnet::AddressSet;
-use crate::table::{Keyed, Table};
+use crate::table::{Handle, Keyed, Table};
 use crate::time;
 use gantry_model::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use gantry_model::node::{Node, NodeState};
 use gantry_model::secret::{Config, Secret};
 use gantry_model::service::{Service, Version};
-use gantry_model::task::{Task, TaskState, TaskStatus};
+use gantry_model::task::{NetworkAttachment, Task, TaskState, TaskStatus};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
@@ -134,22 +135,27 @@ impl State {
 
     /// The tasks of a service, in no order that means anything.
     pub fn tasks_of_service(&self, id: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        self.indexes.by_service.get(id.as_str()).into_iter().flat_map(|group| group.tasks.iter())
+        self.listed(self.indexes.by_service.get(id.as_str()).map(|group| &group.tasks))
     }
 
     /// The tasks that were given to a node.
     pub fn tasks_of_node(&self, id: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        self.indexes.by_node.get(id.as_str()).into_iter().flat_map(|node| node.tasks.iter())
+        self.listed(self.indexes.by_node.get(id.as_str()).map(|node| &node.tasks))
     }
 
     /// The tasks that stand for containers outside services.
     pub fn attachments(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks_of_service(&ServiceId::default()).collect::<Vec<_>>().into_iter()
+        self.listed(self.indexes.by_service.get("").map(|group| &group.tasks))
+    }
+
+    /// The tasks of a set of handles.
+    pub(crate) fn listed<'s>(&'s self, handles: Option<&'s Numbers>) -> impl Iterator<Item = &'s Arc<Task>> {
+        handles.into_iter().flat_map(Numbers::iter).filter_map(move |handle| self.tasks.at(handle))
     }
 
     /// The tasks that wait for a node.
-    pub fn unplaced(&self) -> &Table<Task> {
-        &self.indexes.unplaced
+    pub fn unplaced(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.listed(Some(&self.indexes.unplaced))
     }
 
     /// What the tasks of a node take of it.
@@ -159,7 +165,7 @@ impl State {
 
     /// The tasks with a place in a network that have not ended.
     pub fn members_of(&self, network: &str) -> impl Iterator<Item = &Arc<Task>> {
-        self.indexes.networks.get(network).into_iter().flat_map(|network| network.members.iter())
+        self.listed(self.indexes.networks.get(network).map(|network| &network.members))
     }
 
     /// The addresses of a network that are in use.
@@ -167,35 +173,32 @@ impl State {
         self.indexes.networks.get(network).map(|network| &network.addresses)
     }
 
-    pub(crate) fn groups(&self) -> &Table<TaskGroup> {
-        &self.indexes.by_service
-    }
-
     /// Applies a batch: all of it, or nothing. Sets the version of every object that it puts to `index`, its time of
     /// change to `now`, and its time of creation where it has none.
     pub fn apply(&mut self, index: u64, now: Timestamp, changes: &[Change]) -> Result<(), Refused> {
         let mut next = self.clone();
+        let moment = Moment::new(index, now);
         for (which, change) in changes.iter().enumerate() {
-            next.apply_one(index, now, change).map_err(|why| Refused { which, why })?;
+            next.apply_one(&moment, change).map_err(|why| Refused { which, why })?;
         }
         next.index = index;
         *self = next;
         Ok(())
     }
 
-    fn apply_one(&mut self, index: u64, now: Timestamp, change: &Change) -> Result<(), Refusal> {
+    fn apply_one(&mut self, moment: &Moment, change: &Change) -> Result<(), Refusal> {
         match change {
             Change::Put { object, expect } => {
                 self.check(&object.reference(), *expect)?;
                 self.check_name(object)?;
-                self.put(index, now, object);
+                self.put(moment, object);
             }
             Change::Delete { object, expect } => {
                 self.check(object, *expect)?;
-                self.delete(index, object);
+                self.delete(moment.index, object);
             }
-            Change::Status { task, status } => self.observe(index, now, task, status),
-            Change::Desire { task, state } => self.desire(index, now, task, *state),
+            Change::Status { task, status } => self.observe(moment, task, status),
+            Change::Desire { task, state } => self.desire(moment, task, *state),
         }
         Ok(())
     }
@@ -249,35 +252,48 @@ impl State {
         if taken { Err(Refusal::NameConflict { kind: kind.to_owned(), name: name.clone() }) } else { Ok(()) }
     }
 
-    fn put(&mut self, index: u64, now: Timestamp, object: &Object) {
-        let stamp = Stamp { version: Version { index }, now: time::text(now) };
+    fn put(&mut self, moment: &Moment, object: &Object) {
         let mut object = object.clone();
         match &mut object {
             Object::Cluster(record) => {
                 let cluster = &mut record.cluster;
-                stamp.mark(&mut cluster.version, &mut cluster.created_at, &mut cluster.updated_at);
+                moment.mark(&mut cluster.version, &mut cluster.created_at, &mut cluster.updated_at);
             }
             Object::Node(node) => {
-                stamp.mark(&mut node.version, &mut node.created_at, &mut node.updated_at);
+                moment.mark(&mut node.version, &mut node.created_at, &mut node.updated_at);
                 let known = self.node(&node.id).filter(|old| old.status.state == node.status.state);
-                node.status.since = known.map_or_else(|| stamp.now.clone(), |old| old.status.since.clone());
+                node.status.since = known.map_or_else(|| moment.text.clone(), |old| old.status.since.clone());
                 node.status.gone &= node.status.state == NodeState::Down;
             }
             Object::Service(service) => {
-                stamp.mark(&mut service.version, &mut service.created_at, &mut service.updated_at);
+                moment.mark(&mut service.version, &mut service.created_at, &mut service.updated_at);
             }
-            Object::Task(task) => stamp.mark(&mut task.version, &mut task.created_at, &mut task.updated_at),
+            Object::Task(task) => {
+                moment.mark(&mut task.version, &mut task.created_at, &mut task.updated_at);
+                self.share_template(task);
+            }
             Object::Network(network) => {
-                stamp.mark(&mut network.version, &mut network.network.created, &mut network.updated_at);
+                moment.mark(&mut network.version, &mut network.network.created, &mut network.updated_at);
             }
             Object::Secret(secret) => {
-                stamp.mark(&mut secret.version, &mut secret.created_at, &mut secret.updated_at)
+                moment.mark(&mut secret.version, &mut secret.created_at, &mut secret.updated_at)
             }
             Object::Config(config) => {
-                stamp.mark(&mut config.version, &mut config.created_at, &mut config.updated_at)
+                moment.mark(&mut config.version, &mut config.created_at, &mut config.updated_at)
             }
         }
-        self.insert(index, object);
+        self.insert(moment.index, object);
+    }
+
+    /// Lets a task that came as text, with a copy of its template of its own, share that of the service's newest task.
+    fn share_template(&self, task: &mut Task) {
+        let group = self.indexes.by_service.get(task.service_id.as_str());
+        let newest = group.and_then(|group| self.tasks.at(group.tasks.last()?));
+        if let Some(newest) = newest.filter(|newest| newest.spec_version == task.spec_version)
+            && newest.spec == task.spec
+        {
+            task.spec = newest.spec.clone();
+        }
     }
 
     /// Puts an object as it is, version and times included, and keeps the indexes.
@@ -288,7 +304,7 @@ impl State {
                 self.cluster = Some(Arc::new(*record));
             }
             Object::Node(node) => {
-                self.indexes.nodes_touched = index;
+                self.indexes.node(index, &node.id, Some(&node));
                 self.nodes.insert(Arc::new(*node));
             }
             Object::Service(service) => {
@@ -315,15 +331,32 @@ impl State {
 
     fn put_task(&mut self, index: u64, task: Task) {
         let task = Arc::new(task);
-        let old = self.tasks.insert(Arc::clone(&task));
-        self.indexes.task(index, old.as_ref(), Some(&task));
+        let (handle, old) = self.tasks.put(Arc::clone(&task));
+        self.indexes.task(index, handle, old.as_deref(), Some(&task));
+        if !task.node_id.is_empty() && !self.nodes.contains(task.node_id.as_str()) {
+            self.indexes.missing_node(&task.node_id);
+        }
     }
 
-    /// Takes a task out.
-    pub(crate) fn take_task(&mut self, index: u64, id: &TaskId) -> Option<Task> {
-        let task = self.tasks.remove(id.as_str())?;
-        self.indexes.task(index, Some(&task), None);
-        Some(Arc::unwrap_or_clone(task))
+    /// Gives a task that waits its node, and the addresses that it has no other of.
+    pub(crate) fn place(&mut self, index: u64, handle: Handle, placement: Placement<'_>) {
+        let Some(task) = self.tasks.at_mut(handle) else { return };
+        let task = Arc::make_mut(task);
+        let had = &task.networks_attachments;
+        let addresses = if placement.attachments.is_empty() || !had.is_empty() {
+            Addresses::Kept
+        } else {
+            Addresses::New
+        };
+        if addresses == Addresses::New {
+            task.networks_attachments = placement.attachments;
+        }
+        task.node_id.clone_from(placement.node);
+        task.status.state = TaskState::Assigned;
+        placement.now.clone_into(&mut task.status.timestamp);
+        placement.message.clone_into(&mut task.status.message);
+        task.status.err.clear();
+        self.indexes.placed(index, handle, task, addresses);
     }
 
     pub(crate) fn delete(&mut self, index: u64, object: &ObjectRef) {
@@ -331,7 +364,7 @@ impl State {
             ObjectRef::Cluster => self.cluster = None,
             ObjectRef::Node(id) => {
                 self.nodes.remove(id.as_str());
-                self.indexes.nodes_touched = index;
+                self.indexes.node(index, id, None);
             }
             ObjectRef::Service(id) => {
                 let old = self.services.remove(id.as_str());
@@ -339,8 +372,10 @@ impl State {
                 self.indexes.forget_service(id.as_str());
             }
             ObjectRef::Task(id) => {
-                if let Some(old) = self.tasks.remove(id.as_str()) {
-                    self.indexes.task(index, Some(&old), None);
+                let handle = self.tasks.handle(id.as_str());
+                if let Some((handle, old)) = handle.and_then(|at| Some((at, self.tasks.remove_at(at)?))) {
+                    self.indexes.task(index, handle, Some(&old), None);
+                    self.indexes.forget_node(&old.node_id, self.nodes.contains(old.node_id.as_str()));
                     if !self.services.contains(old.service_id.as_str()) {
                         self.indexes.forget_service(old.service_id.as_str());
                     }
@@ -362,35 +397,43 @@ impl State {
     }
 
     /// Takes a status that was observed.
-    pub(crate) fn observe(&mut self, index: u64, now: Timestamp, task: &TaskId, status: &TaskStatus) {
-        let Some(old) = self.task(task) else { return };
-        if !moves_forward(&old.status, status) {
-            return;
-        }
-        let mut task = old.as_ref().clone();
-        task.status = status.clone();
-        if task.running_at.is_empty() && status.state == TaskState::Running {
-            task.running_at = time::text(now);
-        }
-        if task.ended_at.is_empty() && status.state.is_terminal() {
-            task.ended_at = time::text(now);
-        }
-        task.version = Version { index };
-        task.updated_at = time::text(now);
-        self.put_task(index, task);
+    pub(crate) fn observe(&mut self, moment: &Moment, task: &TaskId, status: &TaskStatus) {
+        let Some(handle) = self.tasks.handle(task.as_str()) else { return };
+        let forward = |old: &Task| moves_forward(&old.status, status);
+        self.advance(moment, handle, forward, |task| {
+            task.status.clone_from(status);
+            if task.running_at.is_empty() && status.state == TaskState::Running {
+                task.running_at.clone_from(&moment.text);
+            }
+            if task.ended_at.is_empty() && status.state.is_terminal() {
+                task.ended_at.clone_from(&moment.text);
+            }
+        });
     }
 
     /// Raises the state that is wanted.
-    pub(crate) fn desire(&mut self, index: u64, now: Timestamp, task: &TaskId, state: TaskState) {
-        let Some(old) = self.task(task) else { return };
-        if old.desired_state >= state {
-            return;
+    pub(crate) fn desire(&mut self, moment: &Moment, task: &TaskId, state: TaskState) {
+        let Some(handle) = self.tasks.handle(task.as_str()) else { return };
+        let forward = |old: &Task| old.desired_state < state;
+        self.advance(moment, handle, forward, |task| task.desired_state = state);
+    }
+
+    fn advance(
+        &mut self,
+        moment: &Moment,
+        handle: Handle,
+        forward: impl FnOnce(&Task) -> bool,
+        change: impl FnOnce(&mut Task),
+    ) {
+        let Some(old) = self.tasks.at(handle).filter(|old| forward(old)).cloned() else { return };
+        let mut task = Task::clone(&old);
+        change(&mut task);
+        task.version = Version { index: moment.index };
+        task.updated_at.clone_from(&moment.text);
+        self.indexes.task(moment.index, handle, Some(&old), Some(&task));
+        if let Some(place) = self.tasks.at_mut(handle) {
+            *place = Arc::new(task);
         }
-        let mut task = old.as_ref().clone();
-        task.desired_state = state;
-        task.version = Version { index };
-        task.updated_at = time::text(now);
-        self.put_task(index, task);
     }
 }
 
@@ -404,17 +447,36 @@ pub fn moves_forward(from: &TaskStatus, to: &TaskStatus) -> bool {
     }
 }
 
-struct Stamp {
-    version: Version,
-    now: String,
+/// A task's node, and what comes with it.
+pub(crate) struct Placement<'p> {
+    /// The node.
+    pub node: &'p NodeId,
+    /// Its addresses, if it had none.
+    pub attachments: Vec<NetworkAttachment>,
+    /// The time, as text.
+    pub now: &'p str,
+    /// For the task's status.
+    pub message: &'p str,
 }
 
-impl Stamp {
+/// When a batch is applied: its place in the log, and its time as the objects carry it.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    pub index: u64,
+    pub text: String,
+}
+
+impl Moment {
+    /// At an index and a time.
+    pub fn new(index: u64, now: Timestamp) -> Self {
+        Self { index, text: time::text(now) }
+    }
+
     fn mark(&self, version: &mut Version, created: &mut String, updated: &mut String) {
-        *version = self.version;
-        updated.clone_from(&self.now);
+        *version = Version { index: self.index };
+        updated.clone_from(&self.text);
         if created.is_empty() {
-            created.clone_from(&self.now);
+            created.clone_from(&self.text);
         }
     }
 }
@@ -470,13 +532,15 @@ impl<'de> Deserialize<'de> for State {
         let mut state = State {
             index: read.index,
             cluster: read.cluster.map(Arc::new),
-            nodes: read.nodes.into_iter().collect(),
             secrets: read.secrets.into_iter().collect(),
             configs: read.configs.into_iter().collect(),
             ..State::default()
         };
-        state.indexes.nodes_touched = read.index;
         state.indexes.data_touched = read.index;
+        for node in read.nodes {
+            state.insert(read.index, Object::Node(Box::new(node)));
+        }
+        state.indexes.nodes_touched = read.index;
         for network in read.networks {
             state.indexes.network(read.index, None, Some(&network));
             state.networks.insert(Arc::new(network));
@@ -485,7 +549,8 @@ impl<'de> Deserialize<'de> for State {
             state.indexes.service(read.index, None, Some(&service));
             state.services.insert(Arc::new(service));
         }
-        for task in read.tasks {
+        for mut task in read.tasks {
+            state.share_template(&mut task);
             state.put_task(read.index, task);
         }
         Ok(state)

@@ -1,15 +1,23 @@
-//! A table keeps objects by id; a copy of it costs almost nothing, and a write copies only the part that it touches.
+//! A table keeps objects by id; a copy of it costs almost nothing, and a write copies only the few blocks that it touches.
 //!
 //! The store's readers hold whole snapshots while the next batch is applied, and the planner works on a draft of the
-//! state. With a plain map each of these would copy every pointer of a million tasks. Here the objects lie in sorted
-//! shards behind `Arc`: a clone takes one pointer, a write copies one shard, and only when someone else still holds it.
+//! state. With a plain map each of these would copy every pointer of a million tasks.
+//!
+//! Each object has a *handle*, a small number that it keeps for as long as it is in the table. Indexes name objects by
+//! handles: four bytes for each, and an index need not be touched when the object behind a handle changes. Handles are
+//! of this copy of the table and of those made from it; they are never written down.
 
+use crate::numbers::Numbers;
+use crate::radix::{Differing, Iter, Radix};
 use std::sync::Arc;
 
-/// Objects per shard above which the number of shards is raised: copying 64 pointers is about as dear as one insertion.
-const LOAD: usize = 64;
-/// Factor by which the number of shards grows.
-const GROWTH: usize = 4;
+/// Objects per bucket above which the number of buckets is raised: a bucket is read through from its beginning.
+const LOAD: usize = 16;
+/// Factor by which the number of buckets grows.
+const GROWTH: u32 = 4;
+
+/// The place of an object in a table.
+pub type Handle = u32;
 
 /// What can lie in a table.
 pub trait Keyed {
@@ -20,22 +28,39 @@ pub trait Keyed {
 /// Objects by id, with structural sharing between copies.
 #[derive(Debug)]
 pub struct Table<T> {
-    shards: Arc<Vec<Shard<T>>>,
+    objects: Radix<T>,
+    /// Part of each key's hash, and the handle.
+    buckets: Radix<Vec<(u32, Handle)>>,
+    bucket_count: u32,
+    /// Handles below `end` that are free.
+    free: Numbers,
+    end: Handle,
     len: usize,
 }
 
-/// Sorted by the hashes of the keys: so a search stays within one run of memory until it has found its object.
-type Shard<T> = Arc<Vec<(u64, Arc<T>)>>;
-
 impl<T> Clone for Table<T> {
     fn clone(&self) -> Self {
-        Self { shards: Arc::clone(&self.shards), len: self.len }
+        Self {
+            objects: self.objects.clone(),
+            buckets: self.buckets.clone(),
+            bucket_count: self.bucket_count,
+            free: self.free.clone(),
+            end: self.end,
+            len: self.len,
+        }
     }
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { shards: Arc::new(vec![Arc::new(Vec::new())]), len: 0 }
+        Self {
+            objects: Radix::default(),
+            buckets: Radix::default(),
+            bucket_count: 1,
+            free: Numbers::default(),
+            end: 0,
+            len: 0,
+        }
     }
 }
 
@@ -52,10 +77,7 @@ impl<T: Keyed> Table<T> {
 
     /// The object with this id.
     pub fn get(&self, key: &str) -> Option<&Arc<T>> {
-        let hash = hash(key);
-        let shard = &self.shards[self.shard_of(hash)];
-        let place = find(shard, hash, key).ok()?;
-        shard.get(place).map(|(_, object)| object)
+        self.find(key, Hash::of(key)).map(|(_, object)| object)
     }
 
     /// Whether there is an object with this id.
@@ -65,33 +87,17 @@ impl<T: Keyed> Table<T> {
 
     /// Puts an object in; returns the one that it replaced.
     pub fn insert(&mut self, object: Arc<T>) -> Option<Arc<T>> {
-        self.grow();
-        let hash = hash(object.key());
-        let shard = self.shard_of(hash);
-        let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard]);
-        match find(shard, hash, object.key()) {
-            Ok(place) => Some(std::mem::replace(&mut shard[place].1, object)),
-            Err(place) => {
-                shard.insert(place, (hash, object));
-                self.len += 1;
-                None
-            }
-        }
+        self.put(object).1
     }
 
     /// Takes an object out.
     pub fn remove(&mut self, key: &str) -> Option<Arc<T>> {
-        let hash = hash(key);
-        let shard = self.shard_of(hash);
-        let place = find(&self.shards[shard], hash, key).ok()?;
-        let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard]);
-        self.len -= 1;
-        Some(shard.remove(place).1)
+        self.remove_at(self.handle(key)?)
     }
 
     /// All objects, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.shards.iter().flat_map(|shard| shard.iter().map(|(_, object)| object))
+    pub fn iter(&self) -> Iter<'_, T> {
+        self.objects.iter()
     }
 
     /// All objects by ascending id.
@@ -101,42 +107,123 @@ impl<T: Keyed> Table<T> {
         all
     }
 
-    /// The object with this id, to be changed in place; its key must stay.
-    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut T>
-    where
-        T: Clone,
-    {
-        let hash = hash(key);
-        let shard = self.shard_of(hash);
-        let place = find(&self.shards[shard], hash, key).ok()?;
-        let shard = Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[shard]);
-        Some(Arc::make_mut(&mut shard[place].1))
+    /// The handle of the object with this id.
+    pub(crate) fn handle(&self, key: &str) -> Option<Handle> {
+        self.find(key, Hash::of(key)).map(|(handle, _)| handle)
     }
 
-    fn shard_of(&self, hash: u64) -> usize {
-        place_of(hash, self.shards.len())
+    /// The object of a handle.
+    pub(crate) fn at(&self, handle: Handle) -> Option<&Arc<T>> {
+        self.objects.get(handle)
+    }
+
+    /// The object of a handle, to be changed; its key must stay.
+    pub(crate) fn at_mut(&mut self, handle: Handle) -> Option<&mut Arc<T>> {
+        self.objects.get_mut(handle)
+    }
+
+    /// Puts an object in; returns its handle, and the object that it replaced.
+    pub(crate) fn put(&mut self, object: Arc<T>) -> (Handle, Option<Arc<T>>) {
+        let hash = Hash::of(object.key());
+        if let Some((handle, _)) = self.find(object.key(), hash) {
+            return (handle, self.objects.set(handle, object));
+        }
+        self.grow();
+        let handle = match self.free.first() {
+            Some(free) => {
+                self.free.remove(free);
+                free
+            }
+            None => {
+                self.end += 1;
+                self.end - 1
+            }
+        };
+        list(&mut self.buckets, hash.bucket(self.bucket_count), (hash.tag(), handle));
+        self.objects.set(handle, object);
+        self.len += 1;
+        (handle, None)
+    }
+
+    /// Takes the object of a handle out.
+    pub(crate) fn remove_at(&mut self, handle: Handle) -> Option<Arc<T>> {
+        let object = self.objects.take(handle)?;
+        let bucket = Hash::of(object.key()).bucket(self.bucket_count);
+        if let Some(bucket) = self.buckets.get_mut(bucket) {
+            Arc::make_mut(bucket).retain(|(_, other)| *other != handle);
+        }
+        self.free.insert(handle);
+        self.len -= 1;
+        Some(object)
+    }
+
+    /// Whether this is known to be equal to another copy, because they share everything.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.objects.is_same(&other.objects)
+    }
+
+    /// Calls for each handle whose object is not the same one as in `old`, an earlier copy of this table.
+    pub(crate) fn differences<'t>(&'t self, old: &'t Self, call: &mut Differing<'_, 't, T>) {
+        self.objects.differences(&old.objects, call);
+    }
+
+    fn find(&self, key: &str, hash: Hash) -> Option<(Handle, &Arc<T>)> {
+        let bucket = self.buckets.get(hash.bucket(self.bucket_count))?;
+        let tag = hash.tag();
+        bucket.iter().filter(|(other, _)| *other == tag).find_map(|(_, handle)| {
+            let object = self.objects.get(*handle)?;
+            (object.key() == key).then_some((*handle, object))
+        })
     }
 
     fn grow(&mut self) {
-        if self.len < self.shards.len() * LOAD {
+        let count = usize::try_from(self.bucket_count).unwrap_or(usize::MAX);
+        if self.len < count.saturating_mul(LOAD) {
             return;
         }
-        let count = self.shards.len() * GROWTH;
-        let mut shards: Vec<Vec<(u64, Arc<T>)>> = Vec::new();
-        shards.resize_with(count, Vec::new);
-        for (hash, object) in self.shards.iter().flat_map(|shard| shard.iter()) {
-            shards[place_of(*hash, count)].push((*hash, Arc::clone(object)));
+        let count = self.bucket_count.saturating_mul(GROWTH);
+        let mut buckets = Radix::default();
+        self.objects.differences(&Radix::default(), &mut |handle, _, object| {
+            if let Some(object) = object {
+                let hash = Hash::of(object.key());
+                list(&mut buckets, hash.bucket(count), (hash.tag(), handle));
+            }
+        });
+        (self.buckets, self.bucket_count) = (buckets, count);
+    }
+}
+
+fn list(buckets: &mut Radix<Vec<(u32, Handle)>>, bucket: u32, entry: (u32, Handle)) {
+    match buckets.get_mut(bucket) {
+        Some(bucket) => Arc::make_mut(bucket).push(entry),
+        None => drop(buckets.set(bucket, Arc::new(vec![entry]))),
+    }
+}
+
+impl<T: Keyed + Clone> Table<T> {
+    /// The object with this id, to be changed in place; its key must stay.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut T> {
+        let handle = self.handle(key)?;
+        self.at_mut(handle).map(Arc::make_mut)
+    }
+
+    /// The object with this id, to be changed in place; it is made if there is none.
+    pub(crate) fn entry(&mut self, key: &str, make: impl FnOnce(String) -> T) -> &mut T {
+        let handle = match self.handle(key) {
+            Some(handle) => handle,
+            None => self.put(Arc::new(make(key.to_owned()))).0,
+        };
+        match self.at_mut(handle) {
+            Some(object) => Arc::make_mut(object),
+            None => unreachable!("the object was found or put in above"),
         }
-        for shard in &mut shards {
-            shard.sort_unstable_by(|a, b| (a.0, a.1.key()).cmp(&(b.0, b.1.key())));
-        }
-        self.shards = Arc::new(shards.into_iter().map(Arc::new).collect());
     }
 }
 
 impl<T: Keyed + PartialEq> PartialEq for Table<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.len == other.len && self.iter().all(|object| other.get(object.key()) == Some(object))
+        self.is_same(other)
+            || self.len == other.len && self.iter().all(|object| other.get(object.key()) == Some(object))
     }
 }
 
@@ -150,27 +237,32 @@ impl<T: Keyed> FromIterator<T> for Table<T> {
     }
 }
 
-fn find<T: Keyed>(shard: &[(u64, Arc<T>)], hash: u64, key: &str) -> Result<usize, usize> {
-    shard.binary_search_by(|(other, object)| other.cmp(&hash).then_with(|| object.key().cmp(key)))
-}
+/// The hash of a key. Its upper half chooses the bucket, its lower half stands for the key within.
+#[derive(Clone, Copy)]
+struct Hash(u64);
 
-/// The shard of a hash; the number of shards is a power of two. The upper half of the hash, as the lower one orders the
-/// objects within the shard.
-fn place_of(hash: u64, shards: usize) -> usize {
-    usize::try_from(hash >> 32).unwrap_or(usize::MAX) & (shards - 1)
-}
-
-/// Eight bytes at a time, multiplied and folded; the same on every machine and in every version, because the order of
-/// a plan must not depend on the process. Ids are random and made by us, so nobody can aim at one shard.
-fn hash(key: &str) -> u64 {
-    let mut hash = key.len() as u64;
-    for chunk in key.as_bytes().chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash ^= hash >> 32;
+impl Hash {
+    /// Eight bytes at a time, multiplied and folded; the same on every machine and in every version, because the order of
+    /// a plan must not depend on the process. Ids are random and made by us, so nobody can aim at one bucket.
+    fn of(key: &str) -> Self {
+        let mut hash = key.len() as u64;
+        for chunk in key.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 32;
+        }
+        Self(hash.wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
-    hash.wrapping_mul(0xd6e8_feb8_6659_fd93)
+
+    /// One of so many buckets; their number is a power of two.
+    fn bucket(self, count: u32) -> u32 {
+        u32::try_from(self.0 >> 32).unwrap_or_default() & (count - 1)
+    }
+
+    fn tag(self) -> u32 {
+        u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

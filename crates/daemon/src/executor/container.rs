@@ -341,7 +341,7 @@ mod tests {
             service_id: ServiceId::parse("sv").unwrap(),
             service_name: "web".into(),
             slot: 2,
-            spec: TaskSpec { container_spec: Some(spec), ..TaskSpec::default() },
+            spec: TaskSpec { container_spec: Some(spec), ..TaskSpec::default() }.into(),
             ..Task::default()
         };
         task.spec.resources.limits =

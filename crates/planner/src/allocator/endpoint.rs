@@ -42,24 +42,45 @@ fn virtual_ip(state: &State, service: &Service, network: &ClusterNetwork) -> Res
     {
         return Ok(known.clone());
     }
-    let (address, subnet) = free_address(state, network)?;
+    let (address, subnet) = free_address(state, network, &pools_of(network))?;
     Ok(VirtualIp { network_id: network.network.id.clone(), addr: format!("{address}/{}", subnet.prefix()) })
 }
 
-/// The next free address of a network, and the subnet that it lies in.
-pub fn free_address(state: &State, network: &ClusterNetwork) -> Result<(Ipv4Addr, Subnet), String> {
+/// A range that addresses are given from.
+pub struct Pool {
+    subnet: Subnet,
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+}
+
+/// The ranges that the addresses of a network are given from.
+pub fn pools_of(network: &ClusterNetwork) -> Vec<Pool> {
+    let mut pools = Vec::new();
     for config in &network.network.spec.ipam.config {
         let Ok(subnet) = Subnet::parse(&config.subnet) else { continue };
-        let (first, last) = hosts(subnet);
-        let range = Subnet::parse(&config.ip_range).ok();
-        let (first, last) = range
-            .map_or((first, last), |range| (range.network().address().max(first), range.last().min(last)));
-        let free = match state.addresses_of(&network.network.id) {
-            Some(used) => used.next_free(first, last),
-            None => Some(first),
+        let (mut first, mut last) = hosts(subnet);
+        if let Ok(range) = Subnet::parse(&config.ip_range) {
+            (first, last) = (range.network().address().max(first), range.last().min(last));
+        }
+        pools.push(Pool { subnet, first, last });
+    }
+    pools
+}
+
+/// The next free address of a network, and the subnet that it lies in.
+pub fn free_address(
+    state: &State,
+    network: &ClusterNetwork,
+    pools: &[Pool],
+) -> Result<(Ipv4Addr, Subnet), String> {
+    let used = state.addresses_of(&network.network.id);
+    for pool in pools {
+        let free = match used {
+            Some(used) => used.next_free(pool.first, pool.last),
+            None => Some(pool.first),
         };
         if let Some(free) = free {
-            return Ok((free, subnet));
+            return Ok((free, pool.subnet));
         }
     }
     let subnets: Vec<String> = subnets_of(network).map(|subnet| subnet.to_string()).collect();

@@ -7,7 +7,7 @@ mod task;
 
 pub use endpoint::allocate_endpoint;
 pub use network::{allocate_networks, subnets_of};
-pub use task::attachments;
+pub use task::Joining;
 
 use crate::draft::Draft;
 use crate::index::PublishMode;

@@ -64,7 +64,11 @@ pub fn global(draft: &mut Draft<'_>, service: &Service, constraints: &Constraint
             }
         }
     }
-    let mut slots = if draft.edits() == before { slots } else { slots_of(draft, &service.id, by_node) };
+    let mut slots = if draft.edits() == before || !update::concerns(draft, service, &slots) {
+        slots
+    } else {
+        slots_of(draft, &service.id, by_node)
+    };
     // A node that does not answer cannot be updated, and must not hold up the others.
     slots.retain(|key, _| match key {
         SlotKey::Node(node) => matches!(places.get(node), Some(Place::Open)) && !is_lost(draft, node),

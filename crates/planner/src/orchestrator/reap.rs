@@ -5,9 +5,7 @@ use super::slot::{by_node, by_number, slots_of};
 use crate::draft::Draft;
 use crate::index::is_placed;
 use crate::object::ObjectRef;
-use crate::table::Keyed;
-use gantry_model::id::{NodeId, ServiceId};
-use gantry_model::node::{Node, NodeState};
+use gantry_model::id::ServiceId;
 use gantry_model::service::Service;
 use gantry_model::task::{Task, TaskState};
 use std::sync::Arc;
@@ -20,21 +18,12 @@ const ORPHANED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Gives up the tasks of nodes that are gone, or down for a day: nothing will ever be heard of them.
 pub fn bury_orphans(draft: &mut Draft<'_>) {
-    let silent = |node: &Node| matches!(node.status.state, NodeState::Down | NodeState::Disconnected);
-    let mut suspects: Vec<(NodeId, Option<String>)> = Vec::new();
-    for group in draft.state.indexes.by_node.iter() {
-        let node = draft.state.nodes.get(group.key());
-        if node.is_none_or(|node| silent(node))
-            && let Ok(id) = NodeId::parse(group.key())
-        {
-            suspects.push((id, node.map(|node| node.status.since.clone())));
-        }
-    }
-    suspects.sort_unstable();
     let mut gone = Vec::new();
-    for (node, silent_since) in suspects {
-        if silent_since.is_none_or(|since| draft.passed(&since, ORPHANED_AFTER)) {
-            gone.push(node);
+    for id in Arc::clone(&draft.state.indexes.silent).iter() {
+        let since = draft.state.node(id).map(|node| node.status.since.clone());
+        let has_tasks = draft.state.tasks_of_node(id).next().is_some();
+        if has_tasks && since.is_none_or(|since| draft.passed(&since, ORPHANED_AFTER)) {
+            gone.push(id.clone());
         }
     }
     for node in gone {
@@ -55,14 +44,20 @@ pub fn reap_history(draft: &mut Draft<'_>, service: &Service) {
     let Ok(limit) = usize::try_from(limit.unwrap_or(HISTORY)) else { return };
     let limit = limit.max(1).max(history_needed(service));
     let global = service.spec.mode.global.is_some() || service.spec.mode.global_job.is_some();
-    if draft.state.tasks_of_service(&service.id).count() <= limit {
+    // Most services have nothing to forget: that is seen without sorting their tasks into slots.
+    let (mut tasks, mut surplus) = (0, false);
+    for task in draft.state.tasks_of_service(&service.id) {
+        tasks += 1;
+        surplus |= is_history(task);
+    }
+    if !surplus || tasks <= limit {
         return;
     }
     let slots = slots_of(draft, &service.id, if global { by_node } else { by_number });
     for slot in slots.values().filter(|slot| slot.tasks().len() > limit) {
         let mut surplus = slot.tasks().len() - limit;
         for task in slot.earlier() {
-            if surplus > 0 && has_ended(task) && task.desired_state > TaskState::Complete {
+            if surplus > 0 && is_history(task) {
                 draft.delete(ObjectRef::Task(task.id.clone()));
                 surplus -= 1;
             }
@@ -97,6 +92,11 @@ fn remove_ended(draft: &mut Draft<'_>, service: &ServiceId) {
     for task in done {
         draft.delete(ObjectRef::Task(task.id.clone()));
     }
+}
+
+/// Whether a task is only kept to be looked at.
+fn is_history(task: &Task) -> bool {
+    has_ended(task) && task.desired_state > TaskState::Complete
 }
 
 fn has_ended(task: &Task) -> bool {

@@ -26,8 +26,13 @@ pub fn replicated(draft: &mut Draft<'_>, service: &Service, constraints: &Constr
         let vacant: BTreeMap<_, _> = vacant.into_iter().collect();
         add_slots(draft, service, &slots, &vacant, wanted - occupied.len());
     }
-    let slots = if draft.edits() == before { slots } else { slots_of(draft, &service.id, by_number) };
-    update::advance(draft, service, &slots);
+    // What was made just now has the new template: it leaves nothing to update where nothing was.
+    if draft.edits() == before || !update::concerns(draft, service, &slots) {
+        update::advance(draft, service, &slots);
+    } else {
+        let slots = slots_of(draft, &service.id, by_number);
+        update::advance(draft, service, &slots);
+    }
 }
 
 fn add_slots(

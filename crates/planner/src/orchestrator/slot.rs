@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Which slot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SlotKey {
     /// The n-th replica.
     Replica(u64),
@@ -184,11 +184,12 @@ pub fn fill(draft: &mut Draft<'_>, service: &Service, key: &SlotKey, slot: Optio
         Start::AfterOthers => (TaskState::Ready, String::new()),
         Start::After(delay) => (TaskState::Ready, time::text(time::after(draft.now, delay))),
     };
+    let spec = draft.template(service);
     let task = Task {
         id: draft.ids.task(),
         created_at: created,
         updated_at: draft.now_text(),
-        spec: service.spec.task_template.clone(),
+        spec,
         spec_version: service.spec_version,
         job_iteration: service.job_status.as_ref().map(|status| status.job_iteration),
         service_id: service.id.clone(),

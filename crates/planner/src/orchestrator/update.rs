@@ -19,6 +19,16 @@ use std::time::Duration;
 /// How long a new task is watched when the configuration names no time.
 const MONITOR: Duration = Duration::from_secs(5);
 
+/// Whether there is, or may soon be, something to update.
+pub fn concerns(draft: &Draft<'_>, service: &Service, slots: &BTreeMap<SlotKey, Slot>) -> bool {
+    is_going_on(service) || slots.values().any(|slot| is_dirty(draft, service, slot))
+}
+
+fn is_going_on(service: &Service) -> bool {
+    let status = service.update_status.as_ref().map_or("", |status| status.state.as_str());
+    status == "updating" || status == "rollback_started"
+}
+
 /// Goes on with the update of a service.
 pub fn advance(draft: &mut Draft<'_>, service: &Service, slots: &BTreeMap<SlotKey, Slot>) {
     let status = service.update_status.as_ref().map_or("", |status| status.state.as_str());
@@ -27,7 +37,7 @@ pub fn advance(draft: &mut Draft<'_>, service: &Service, slots: &BTreeMap<SlotKe
     }
     let dirty: Vec<(&SlotKey, &Slot)> =
         slots.iter().filter(|(_, slot)| is_dirty(draft, service, slot)).collect();
-    let running = status == "updating" || status == "rollback_started";
+    let running = is_going_on(service);
     if dirty.is_empty() && !running {
         return;
     }
@@ -62,7 +72,7 @@ fn config_of(service: &Service) -> UpdateConfig {
 fn is_dirty(draft: &Draft<'_>, service: &Service, slot: &Slot) -> bool {
     slot.current().is_some_and(|task| {
         task.spec_version != service.spec_version
-            && (task.spec != service.spec.task_template
+            && (*task.spec != service.spec.task_template
                 || task.host_ports != host_ports(service)
                 || lacks_ingress_address(draft, service, task))
     })

@@ -2,28 +2,69 @@
 
 use super::is_open;
 use crate::constraint::{Constraints, architecture};
-use crate::index::{NodeLoad, protocol_of};
+use crate::index::{NodeLoad, holds_resources, is_live, protocol_of};
+use crate::state::State;
 use gantry_model::id::ServiceId;
 use gantry_model::node::{Node, NodePlatform};
 use gantry_model::overlay::Transport;
 use gantry_model::task::Task;
 use std::collections::BTreeMap;
 
-/// What a task needs of its node.
+/// What a task needs of its node. Two services whose tasks need the same are told apart only where they are limited.
 #[derive(Debug, Clone)]
 pub struct Requirements {
     service: ServiceId,
+    /// Of which kind the node must be.
+    pub kind: Kind,
     /// Billionths of a CPU.
     pub nano_cpus: i64,
     /// Bytes.
     pub memory_bytes: i64,
     generic: bool,
-    constraints: Option<Constraints>,
+    /// `None`: they are none, and met by no node.
+    pub constraints: Option<Constraints>,
     platforms: Vec<NodePlatform>,
-    plugins: Vec<(&'static str, String)>,
     ports: Vec<(Transport, u16)>,
     /// Tasks of the service on one node; 0: no limit.
     pub max_replicas: u64,
+}
+
+/// What a node must be, whatever runs on it: equal kinds are met by the same nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Kind {
+    constraints: Vec<String>,
+    platforms: Vec<(String, String)>,
+    plugins: Vec<(&'static str, String)>,
+}
+
+impl Kind {
+    /// Whether every node is of this kind.
+    pub fn is_any(&self) -> bool {
+        self.constraints.is_empty() && self.platforms.is_empty() && self.plugins.is_empty()
+    }
+}
+
+impl Requirements {
+    /// What two must agree in to be met by the same nodes at one time.
+    fn essence(&self) -> (&Kind, i64, i64, bool, &[(Transport, u16)], u64) {
+        (&self.kind, self.nano_cpus, self.memory_bytes, self.generic, &self.ports, self.max_replicas)
+    }
+}
+
+impl PartialEq for Requirements {
+    fn eq(&self, other: &Self) -> bool {
+        self.essence() == other.essence() && (self.max_replicas == 0 || self.service == other.service)
+    }
+}
+
+impl Eq for Requirements {}
+
+impl std::hash::Hash for Requirements {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let (kind, cpus, memory, generic, ports, most) = self.essence();
+        (kind, cpus, memory, generic, most).hash(state);
+        ports.iter().for_each(|(_, number)| number.hash(state));
+    }
 }
 
 impl Requirements {
@@ -34,12 +75,20 @@ impl Requirements {
         let ports = task.host_ports.iter().filter(|port| port.published_port != 0);
         Self {
             service: task.service_id.clone(),
+            kind: Kind {
+                constraints: placement.constraints.clone(),
+                platforms: placement
+                    .platforms
+                    .iter()
+                    .map(|platform| (platform.os.clone(), platform.architecture.clone()))
+                    .collect(),
+                plugins: plugins(task),
+            },
             nano_cpus: reserved.nano_cpus,
             memory_bytes: reserved.memory_bytes,
             generic: !reserved.generic_resources.is_empty(),
             constraints: Constraints::parse(&placement.constraints).ok(),
             platforms: placement.platforms.clone(),
-            plugins: plugins(task),
             ports: ports.map(|port| (protocol_of(port), port.published_port)).collect(),
             max_replicas: placement.max_replicas,
         }
@@ -78,6 +127,32 @@ fn plugins(task: &Task) -> Vec<(&'static str, String)> {
     plugins
 }
 
+/// A node, and what runs on it.
+#[derive(Clone, Copy)]
+pub struct Seen<'s> {
+    /// Where it is known from.
+    pub state: &'s State,
+    /// The node.
+    pub node: &'s Node,
+    /// What its tasks take of it.
+    pub load: Option<&'s NodeLoad>,
+}
+
+impl<'s> Seen<'s> {
+    /// A node as the state has it.
+    pub fn new(state: &'s State, node: &'s Node) -> Self {
+        Self { state, node, load: state.load_of(&node.id) }
+    }
+
+    /// How many tasks of a service shall run on it.
+    fn count_of(self, service: &ServiceId) -> u64 {
+        let counts = |task: &&std::sync::Arc<Task>| {
+            task.service_id == *service && holds_resources(task) && is_live(task)
+        };
+        u64::try_from(self.state.tasks_of_node(&self.node.id).filter(counts).count()).unwrap_or(u64::MAX)
+    }
+}
+
 /// One reason why a task cannot run on a node. The first one that applies is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Filter {
@@ -112,11 +187,12 @@ impl Filter {
     pub const STEADY: [Self; 3] = [Self::Plugins, Self::Constraints, Self::Platform];
 
     /// Whether the node passes.
-    pub fn passes(self, needs: &Requirements, node: &Node, load: Option<&NodeLoad>) -> bool {
+    pub fn passes(self, needs: &Requirements, seen: Seen<'_>) -> bool {
+        let Seen { node, load, .. } = seen;
         match self {
             Self::Ready => is_open(node),
             Self::Resources => has_resources(needs, node, load),
-            Self::Plugins => needs.plugins.iter().all(|(kind, name)| has_plugin(node, kind, name)),
+            Self::Plugins => needs.kind.plugins.iter().all(|(kind, name)| has_plugin(node, kind, name)),
             Self::Constraints => {
                 needs.constraints.as_ref().is_some_and(|constraints| constraints.met_by(node))
             }
@@ -125,8 +201,7 @@ impl Filter {
                 !load.is_some_and(|load| needs.ports.iter().any(|port| load.host_ports.contains_key(port)))
             }
             Self::MaxReplicas => {
-                let here = load.and_then(|load| load.by_service.get(&needs.service)).copied().unwrap_or(0);
-                needs.max_replicas == 0 || u64::from(here) < needs.max_replicas
+                needs.max_replicas == 0 || seen.count_of(&needs.service) < needs.max_replicas
             }
         }
     }

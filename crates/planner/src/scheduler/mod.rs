@@ -4,132 +4,112 @@
 //! tasks are spread over the values of the preferred labels ([`spread`]), then to where the service has the fewest,
 //! then to where there are the fewest at all.
 
+mod field;
 mod filter;
+mod order;
 mod spread;
+mod tree;
 
 pub use filter::runs_platform;
 
-use crate::allocator::attachments;
+use crate::allocator::Joining;
 use crate::draft::Draft;
-use filter::{Failures, Filter, Requirements};
-use gantry_model::id::{NodeId, ServiceId, TaskId};
+use crate::table::Handle;
+use field::Field;
+use filter::{Failures, Filter, Requirements, Seen};
+use gantry_model::id::ServiceId;
 use gantry_model::node::{Availability, Node, NodeState};
 use gantry_model::task::{NetworkAttachment, Task, TaskState};
 use spread::Picker;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Nodes as the scheduler sees them during one plan: those that take tasks, what they have left, and their order by
-/// how many tasks they have. A copy of what the state's indexes say, without looking each up by its id.
-pub struct Field {
-    nodes: Vec<Arc<Node>>,
-    spare: Vec<Spare>,
-    place_of: HashMap<NodeId, usize>,
-    by_total: BTreeSet<(u32, usize)>,
-}
-
-/// What a node has left.
-#[derive(Debug, Clone, Copy)]
-struct Spare {
-    nano_cpus: i64,
-    memory_bytes: i64,
-    active: u32,
-}
-
-impl Field {
-    fn new(draft: &Draft<'_>) -> Self {
-        let mut nodes: Vec<Arc<Node>> =
-            draft.state.nodes().iter().filter(|node| is_open(node)).cloned().collect();
-        nodes.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let spare: Vec<Spare> = nodes.iter().map(|node| Spare::of(draft, node)).collect();
-        let place_of = nodes.iter().enumerate().map(|(place, node)| (node.id.clone(), place)).collect();
-        let by_total = spare.iter().enumerate().map(|(place, spare)| (spare.active, place)).collect();
-        Self { nodes, spare, place_of, by_total }
-    }
-
-    /// Notes that a task was put on a node. The order by totals is brought up by [`Field::reorder`].
-    fn take(&mut self, place: usize, needs: &Requirements) {
-        let spare = &mut self.spare[place];
-        spare.nano_cpus = spare.nano_cpus.saturating_sub(needs.nano_cpus);
-        spare.memory_bytes = spare.memory_bytes.saturating_sub(needs.memory_bytes);
-        spare.active += 1;
-    }
-
-    fn reorder(&mut self, place: usize, total_before: u32) {
-        self.by_total.remove(&(total_before, place));
-        self.by_total.insert((self.spare[place].active, place));
-    }
-}
-
-impl Spare {
-    fn of(draft: &Draft<'_>, node: &Node) -> Self {
-        let has = &node.description.resources;
-        let load = draft.state.load_of(&node.id);
-        let (cpus, memory, active) =
-            load.map_or((0, 0, 0), |load| (load.nano_cpus, load.memory_bytes, load.active));
-        Self {
-            nano_cpus: has.nano_cpus.saturating_sub(cpus),
-            memory_bytes: has.memory_bytes.saturating_sub(memory),
-            active,
-        }
-    }
-}
+/// What a task's status says once it has its node.
+const ASSIGNED: &str = "scheduler assigned task to node";
 
 /// Whether a node takes new tasks.
 fn is_open(node: &Node) -> bool {
     node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
 }
 
+/// The tasks of one template that wait.
+#[derive(Default)]
+struct Group {
+    /// Those that can only run on one node: of global services, and attachments.
+    bound: Vec<Handle>,
+    free: Vec<Handle>,
+}
+
 /// Chooses nodes for all tasks that wait for one.
 pub fn schedule(draft: &mut Draft<'_>) {
-    if draft.state.unplaced().is_empty() {
+    let groups = groups(draft);
+    if groups.is_empty() {
         return;
     }
-    let mut groups: BTreeMap<(ServiceId, u64), Vec<Arc<Task>>> = BTreeMap::new();
-    for task in draft.state.unplaced().iter() {
-        groups.entry((task.service_id.clone(), task.spec_version)).or_default().push(Arc::clone(task));
-    }
     let mut field = Field::new(draft);
-    for ((service, _), mut tasks) in groups {
-        tasks.sort_unstable_by(|a, b| (a.slot, &a.created_at, &a.id).cmp(&(b.slot, &b.created_at, &b.id)));
-        let (bound, free): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| !task.node_id.is_empty());
-        for task in &bound {
-            place_bound(draft, &mut field, task);
+    for ((service, _), group) in groups {
+        if service.is_empty() {
+            // Attachments have each a template of their own.
+            for task in group.bound {
+                place_bound(draft, &mut field, &service, vec![task]);
+            }
+            continue;
         }
-        place_group(draft, &mut field, &service, free);
+        place_bound(draft, &mut field, &service, group.bound);
+        place_free(draft, &mut field, &service, group.free);
     }
 }
 
-/// The task's addresses; when it cannot have them yet, the task says why.
-fn addressed(draft: &mut Draft<'_>, task: &Task) -> Option<Vec<NetworkAttachment>> {
-    let service = draft.state.service(&task.service_id).map(Arc::as_ref);
-    let found = match draft.blocked(&task.service_id) {
+fn groups(draft: &Draft<'_>) -> BTreeMap<(ServiceId, u64), Group> {
+    let mut groups: BTreeMap<(ServiceId, u64), Group> = BTreeMap::new();
+    let (mut last, mut run) = ((ServiceId::default(), 0), Group::default());
+    for handle in draft.state.indexes.unplaced.iter() {
+        let Some(task) = draft.state.tasks.at(handle) else { continue };
+        // Tasks that were made together have handles in a row, so groups are looked up seldom.
+        if (&task.service_id, task.spec_version) != (&last.0, last.1) {
+            add(&mut groups, last, std::mem::take(&mut run));
+            last = (task.service_id.clone(), task.spec_version);
+        }
+        if task.node_id.is_empty() { run.free.push(handle) } else { run.bound.push(handle) }
+    }
+    add(&mut groups, last, run);
+    groups
+}
+
+fn add(groups: &mut BTreeMap<(ServiceId, u64), Group>, key: (ServiceId, u64), run: Group) {
+    if !run.bound.is_empty() || !run.free.is_empty() {
+        let group = groups.entry(key).or_default();
+        group.bound.extend(run.bound);
+        group.free.extend(run.free);
+    }
+}
+
+/// How the tasks of a group get their addresses; `Err` says what they have to wait for.
+fn joining(draft: &Draft<'_>, service: &ServiceId, first: &Task) -> Result<Joining, String> {
+    match draft.blocked(service) {
         Some(why) => Err(why.clone()),
-        None => attachments(&draft.state, service, task),
-    };
-    match found {
+        None => Joining::of(&draft.state, draft.state.service(service).map(Arc::as_ref), first),
+    }
+}
+
+/// The addresses that a task gets, none if it has some; when it cannot have them yet, it says why.
+fn addressed(
+    draft: &mut Draft<'_>,
+    joining: &Result<Joining, String>,
+    handle: Handle,
+) -> Option<Vec<NetworkAttachment>> {
+    let task = draft.state.tasks.at(handle)?;
+    if !task.networks_attachments.is_empty() {
+        return Some(Vec::new());
+    }
+    match joining.as_ref().map_err(Clone::clone).and_then(|joining| joining.addresses(&draft.state)) {
         Ok(attachments) => Some(attachments),
         Err(why) => {
-            wait(
-                draft,
-                task,
-                Waiting { state: TaskState::New, message: "pending address allocation", why: &why },
-                Vec::new(),
-            );
+            let message = "pending address allocation";
+            wait(draft, handle, Waiting { state: TaskState::New, message, why: &why }, Vec::new());
             None
         }
     }
-}
-
-fn assign(draft: &mut Draft<'_>, id: &TaskId, attachments: Vec<NetworkAttachment>, node: &NodeId) {
-    let Some(mut task) = draft.take_task(id) else { return };
-    task.networks_attachments = attachments;
-    task.node_id = node.clone();
-    task.status.state = TaskState::Assigned;
-    task.status.timestamp = draft.now_text();
-    task.status.message = "scheduler assigned task to node".to_owned();
-    task.status.err.clear();
-    draft.put_task(task);
 }
 
 /// What a task waits for.
@@ -145,16 +125,19 @@ impl<'w> Waiting<'w> {
     }
 }
 
-/// Notes what a task waits for. What is known already is not written again.
-fn wait(draft: &mut Draft<'_>, task: &Task, waiting: Waiting<'_>, attachments: Vec<NetworkAttachment>) {
+/// Notes what a task waits for, and keeps the addresses that it got. What is known already is not written again.
+fn wait(draft: &mut Draft<'_>, task: Handle, waiting: Waiting<'_>, attachments: Vec<NetworkAttachment>) {
+    let Some(task) = draft.state.tasks.at(task) else { return };
     let state = waiting.state.max(task.status.state);
     let status = &task.status;
     let same = status.state == state && status.err == waiting.why && status.message == waiting.message;
-    if same && task.networks_attachments == attachments {
+    if same && attachments.is_empty() {
         return;
     }
-    let mut task = task.clone();
-    task.networks_attachments = attachments;
+    let mut task = Task::clone(task);
+    if !attachments.is_empty() {
+        task.networks_attachments = attachments;
+    }
     task.status.state = state;
     task.status.timestamp = draft.now_text();
     task.status.message = waiting.message.to_owned();
@@ -162,52 +145,74 @@ fn wait(draft: &mut Draft<'_>, task: &Task, waiting: Waiting<'_>, attachments: V
     draft.put_task(task);
 }
 
-/// Places a task that can only run on one node: that of a global service, or an attachment.
-fn place_bound(draft: &mut Draft<'_>, field: &mut Field, task: &Task) {
-    let Some(attachments) = addressed(draft, task) else { return };
-    let Some(node) = draft.state.node(&task.node_id).cloned() else { return };
-    let needs = Requirements::of(task);
-    let load = draft.state.load_of(&node.id);
-    let failed = Filter::ALL.into_iter().find(|filter| !filter.passes(&needs, &node, load));
-    // The container of an attachment runs already.
-    if let Some(filter) = failed.filter(|_| !task.service_id.is_empty()) {
-        let mut failures = Failures::default();
-        failures.count(filter);
-        wait(draft, task, Waiting::for_node(&failures.explain()), attachments);
-        return;
-    }
-    assign(draft, &task.id, attachments, &node.id);
-    if let Some(place) = field.place_of.get(&node.id).copied() {
-        let before = field.spare[place].active;
-        field.take(place, &needs);
-        field.reorder(place, before);
+/// Places tasks that can only run on one node each: those of a global service, or an attachment.
+fn place_bound(draft: &mut Draft<'_>, field: &mut Field, service: &ServiceId, tasks: Vec<Handle>) {
+    let Some(first) = tasks.first().and_then(|first| draft.state.tasks.at(*first)).cloned() else { return };
+    let (needs, joining) = (Requirements::of(&first), joining(draft, service, &first));
+    drop(first);
+    for handle in tasks {
+        let Some(attachments) = addressed(draft, &joining, handle) else { continue };
+        let Some(task) = draft.state.tasks.at(handle) else { continue };
+        let Some(node) = draft.state.node(&task.node_id).cloned() else { continue };
+        let seen = Seen::new(&draft.state, &node);
+        let failed = Filter::ALL.into_iter().find(|filter| !filter.passes(&needs, seen));
+        // The container of an attachment runs already.
+        if let Some(filter) = failed.filter(|_| !service.is_empty()) {
+            let mut failures = Failures::default();
+            failures.count(filter);
+            wait(draft, handle, Waiting::for_node(&failures.explain()), attachments);
+            continue;
+        }
+        draft.place(handle, &node.id, attachments, ASSIGNED);
+        if let Some(place) = field.place_of(&node.id) {
+            let before = field.spare[place].active;
+            field.take(place, &needs);
+            field.reorder(place, before);
+        }
     }
 }
 
-fn place_group(draft: &mut Draft<'_>, field: &mut Field, service: &ServiceId, tasks: Vec<Arc<Task>>) {
-    let Some(first) = tasks.first() else { return };
-    let (needs, placement) = (Requirements::of(first), first.spec.placement.clone());
-    let mut picker = Picker::new(draft, field, service, &placement, &needs);
+/// Places tasks of one template, in the order of their slots.
+fn place_free(draft: &mut Draft<'_>, field: &mut Field, service: &ServiceId, mut tasks: Vec<Handle>) {
+    in_order(draft, &mut tasks);
+    let Some(first) = tasks.first().and_then(|first| draft.state.tasks.at(*first)).cloned() else { return };
+    let (needs, joining) = (Requirements::of(&first), joining(draft, service, &first));
+    let placement = first.spec.placement.clone();
+    drop(first);
+    let mut picker = match field.is_hopeless(&needs) {
+        true => None,
+        false => Some(Picker::new(draft, field, service, &placement, &needs)),
+    };
     let mut explanation: Option<String> = None;
-    for task in tasks {
-        let Some(attachments) = addressed(draft, &task) else { continue };
-        let choice = if explanation.is_some() { None } else { picker.next(draft, field) };
-        match choice {
-            Some(place) => {
-                let id = task.id.clone();
-                // So that the draft alone holds the task, and need not copy it.
-                drop(task);
-                assign(draft, &id, attachments, &field.nodes[place].id);
+    for handle in tasks {
+        let Some(attachments) = addressed(draft, &joining, handle) else { continue };
+        let choice = match &mut picker {
+            Some(picker) if explanation.is_none() => picker.next(draft, field),
+            _ => None,
+        };
+        match (choice, &mut picker) {
+            (Some(place), Some(picker)) => {
+                draft.place(handle, &field.nodes[place].id, attachments, ASSIGNED);
                 picker.placed(field, place);
             }
-            None => {
-                let why = explanation.get_or_insert_with(|| explain(draft, &needs));
-                wait(draft, &task, Waiting::for_node(why), attachments);
+            _ => {
+                let why = explanation.get_or_insert_with(|| field.explain(draft, &needs));
+                wait(draft, handle, Waiting::for_node(why), attachments);
             }
         }
     }
-    for (place, before) in picker.finish() {
-        field.reorder(place, before);
+    if let Some(picker) = picker {
+        picker.finish(field);
+    }
+}
+
+/// Sorts tasks by slot, then by age.
+fn in_order(draft: &Draft<'_>, tasks: &mut [Handle]) {
+    let slot = |handle: Handle| draft.state.tasks.at(handle).map(|task| task.slot);
+    let age = |handle: Handle| draft.state.tasks.at(handle).map(|task| (&task.created_at, &task.id));
+    let is_before = |a: Handle, b: Handle| slot(a).cmp(&slot(b)).then_with(|| age(a).cmp(&age(b)));
+    if !tasks.is_sorted_by(|a, b| is_before(*a, *b).is_lt()) {
+        tasks.sort_unstable_by(|a, b| is_before(*a, *b));
     }
 }
 
@@ -215,9 +220,8 @@ fn place_group(draft: &mut Draft<'_>, field: &mut Field, service: &ServiceId, ta
 fn explain(draft: &Draft<'_>, needs: &Requirements) -> String {
     let mut failures = Failures::default();
     for node in draft.state.nodes().iter() {
-        if let Some(filter) =
-            Filter::ALL.into_iter().find(|filter| !filter.passes(needs, node, draft.state.load_of(&node.id)))
-        {
+        let seen = Seen::new(&draft.state, node);
+        if let Some(filter) = Filter::ALL.into_iter().find(|filter| !filter.passes(needs, seen)) {
             failures.count(filter);
         }
     }

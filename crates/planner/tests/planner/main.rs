@@ -3,6 +3,7 @@
 mod jobs;
 mod lists;
 mod networks;
+mod reference;
 mod refusals;
 mod scheduling;
 mod services;

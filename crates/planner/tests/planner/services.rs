@@ -199,7 +199,7 @@ fn a_drained_node_is_emptied_in_the_end_even_if_no_other_can_take_over() {
     assert_eq!(world.running(&web).len(), 1, "it is given time");
     world.steps(15);
     assert_eq!(world.running(&web).len(), 0);
-    let waiting = world.state.unplaced().iter().next().cloned().expect("a waiting task");
+    let waiting = world.state.unplaced().next().cloned().expect("a waiting task");
     assert_eq!(waiting.status.err, "no suitable node (1 node not available for new tasks)");
     world.change_node(1, |node| node.spec.availability = Availability::Active);
     world.until("a task again", |world| world.running(&web).len() == 1);

@@ -216,7 +216,7 @@ impl World {
         })
     }
 
-    fn check_nodes(&self) {
+    pub fn check_nodes(&self) {
         for node in self.state.nodes().iter() {
             let Some(load) = self.state.load_of(&node.id) else { continue };
             assert!(load.nano_cpus <= node.description.resources.nano_cpus, "{} is oversubscribed", node.id);
