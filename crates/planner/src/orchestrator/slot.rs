@@ -279,6 +279,9 @@ fn after_end(draft: &mut Draft<'_>, service: &Service, key: &SlotKey, slot: &Slo
     match restart::verdict(service, slot) {
         Verdict::Done => draft.desire(current, TaskState::Shutdown),
         Verdict::After(delay) if was_wanted => {
+        // It ended before it was to start (its image cannot be had, perhaps), in the pause after the one before: what follows has to
+        // keep that pause too, or one mistake in a specification would make tasks as fast as they can fail.
+        Verdict::After(_) if was_wanted && !draft.passed(&current.start_after, Duration::ZERO) => {}
             draft.desire(current, TaskState::Shutdown);
             let start = if delay.is_zero() { Start::AfterOthers } else { Start::After(delay) };
             // Beside an outgoing task that still serves, the replacement starts without waiting for its end.

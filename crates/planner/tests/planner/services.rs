@@ -85,6 +85,24 @@ fn a_task_that_fails_is_followed_by_another_after_the_delay() {
 }
 
 #[test]
+fn tasks_that_are_rejected_keep_the_delay_too() {
+    let mut world = World::new(1);
+    world.unpullable.insert("bad:1".into());
+    let mut spec = replicated("web", 1);
+    set_image(&mut spec, "bad:1");
+    spec.task_template.restart_policy = Some(TaskRestartPolicy {
+        delay: Some(10_000_000_000),
+        max_attempts: Some(50),
+        ..TaskRestartPolicy::default()
+    });
+    let web = world.create(spec);
+    world.steps(45);
+    // The first, the one that was prepared in the first pause, and one for each pause since.
+    let count = world.state.tasks_of_service(&web).count();
+    assert!((4..=6).contains(&count), "{count} tasks in 45 seconds:\n{}", world.table());
+}
+
+#[test]
 fn attempts_are_counted_and_the_condition_is_kept() {
     let mut world = World::new(1);
     world.broken.insert("bad:1".into());

@@ -32,6 +32,8 @@ pub struct World {
     pub agents: BTreeMap<NodeId, Agent>,
     /// Images whose containers end with an error as soon as they start.
     pub broken: BTreeSet<String>,
+    /// Images that no node can fetch.
+    pub unpullable: BTreeSet<String>,
     /// Images whose containers end well in the step after they started.
     pub short: BTreeSet<String>,
     seen: HashMap<TaskId, TaskState>,
@@ -52,6 +54,7 @@ impl World {
             now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             agents: BTreeMap::new(),
             broken: BTreeSet::new(),
+            unpullable: BTreeSet::new(),
             short: BTreeSet::new(),
             seen: HashMap::new(),
             assigner: None,
@@ -143,7 +146,12 @@ impl World {
             for task in assigned.iter().filter(|task| !task.status.state.is_terminal()) {
                 let image = &task.spec.container_spec.as_ref().map(|c| c.image.clone()).unwrap_or_default();
                 let state = agent.containers.entry(task.id.clone()).or_insert(task.status.state);
-                *state = next(*state, wanted(task), self.broken.contains(image), self.short.contains(image));
+                *state = match *state {
+                    TaskState::Preparing if self.unpullable.contains(image) => TaskState::Rejected,
+                    state => {
+                        next(state, wanted(task), self.broken.contains(image), self.short.contains(image))
+                    }
+                };
                 let status =
                     TaskStatus { state: *state, timestamp: self.now.to_string(), ..task.status.clone() };
                 reports.push(Change::Status { task: task.id.clone(), status });
