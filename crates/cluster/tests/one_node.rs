@@ -52,7 +52,7 @@ async fn a_service_runs_is_scaled_logs_and_is_removed() {
     assert_eq!(lines.len(), 2, "{lines:?}");
 
     let current = machine.cluster.service("web").await.expect("inspect");
-    let stale = gantry_model::service::Version { index: current.version.index - 1 };
+    let stale = gantry_model::service::Version { index: current.spec_since.index - 1 };
     let refused = machine
         .cluster
         .update_service("web", stale, current.spec.clone(), RegistryAuthFrom::Spec, Rollback::No)

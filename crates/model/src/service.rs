@@ -48,6 +48,17 @@ pub struct Service {
     /// Counts the changes of the task template: tasks of an older one are replaced.
     #[serde(rename = "GantrySpecVersion")]
     pub spec_version: u64,
+    /// Version in which the specification came to be what it is; kept by the store. The managers change a service (its addresses,
+    /// how far its update is) between a client's read and its write, and that must not be a conflict.
+    #[serde(rename = "GantrySpecSince")]
+    pub spec_since: Version,
+}
+
+impl Service {
+    /// Whether the specification is still what a client saw who read this version.
+    pub fn was_read_at(&self, read: Version) -> bool {
+        (self.spec_since.index..=self.version.index).contains(&read.index)
+    }
 }
 
 /// Which iteration of a job runs.

@@ -26,14 +26,14 @@ fn iteration(index: u64, began: Option<Timestamp>) -> JobStatus {
     JobStatus { job_iteration: Version { index }, last_execution: began.map(time::text) }
 }
 
-/// A service with a new specification. The version that the client read must be the service's.
+/// A service with a new specification. The client must have read the present one.
 pub fn service_updated(
     service: &Service,
     read: Version,
     spec: ServiceSpec,
     now: Timestamp,
 ) -> Result<Service, Invalid> {
-    if read != service.version {
+    if !service.was_read_at(read) {
         return Err(Invalid::OutOfSequence);
     }
     if mode_of(&spec) != mode_of(&service.spec) {
@@ -56,7 +56,7 @@ pub fn service_updated(
 
 /// A service with the specification that it had before its last update.
 pub fn service_rolled_back(service: &Service, read: Version, now: Timestamp) -> Result<Service, Invalid> {
-    if read != service.version {
+    if !service.was_read_at(read) {
         return Err(Invalid::OutOfSequence);
     }
     let Some(previous) = service.previous_spec.clone() else {

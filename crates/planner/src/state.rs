@@ -266,6 +266,11 @@ impl State {
                 node.status.gone &= node.status.state == NodeState::Down;
             }
             Object::Service(service) => {
+                let stored = self.service(&service.id);
+                match stored.filter(|stored| stored.spec == service.spec) {
+                    Some(stored) => service.spec_since = stored.spec_since,
+                    None => service.spec_since = Version { index: moment.index },
+                }
                 moment.mark(&mut service.version, &mut service.created_at, &mut service.updated_at);
             }
             Object::Task(task) => {

@@ -2,7 +2,7 @@
 
 use crate::world::{World, global, replicated, set_image};
 use gantry_model::id::ServiceId;
-use gantry_model::service::{TaskRestartPolicy, UpdateConfig};
+use gantry_model::service::{EndpointSpec, PortConfig, TaskRestartPolicy, UpdateConfig};
 use gantry_model::task::TaskState;
 use gantry_planner::{Change, Object, edit};
 
@@ -147,6 +147,30 @@ fn a_new_label_of_the_service_replaces_no_task_but_force_does() {
     world.update(&web, |spec| spec.task_template.force_update += 1);
     world.until("it is updated", |world| world.update_state(&web) == "completed");
     assert!(world.running(&web).iter().all(|task| !before.contains(&task.id)));
+}
+
+#[test]
+fn what_the_managers_note_of_a_service_is_no_conflict_for_a_client() {
+    let mut world = World::new(1);
+    let mut spec = replicated("web", 1);
+    spec.endpoint_spec = Some(EndpointSpec {
+        ports: vec![PortConfig { target_port: 80, ..PortConfig::default() }],
+        ..EndpointSpec::default()
+    });
+    let web = world.create(spec);
+    let read = world.service(&web);
+    world.settle();
+    let now = world.service(&web);
+    assert_ne!(read.version, now.version, "it got its port");
+    edit::service_updated(&now, read.version, read.spec.clone(), world.now).expect("the one that was read");
+    world.update(&web, |spec| spec.task_template.force_update += 1);
+    let newer = world.service(&web);
+    assert_eq!(
+        edit::service_updated(&newer, now.version, now.spec.clone(), world.now)
+            .expect_err("stale")
+            .to_string(),
+        "update out of sequence"
+    );
 }
 
 #[test]
