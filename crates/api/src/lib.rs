@@ -12,6 +12,7 @@
 //! | [`progress`], [`stdcopy`] | JSON progress messages; the framing of attached output |
 //! | [`container`], [`exec`], [`stats`] | containers |
 //! | [`image`], [`network`], [`volume`] | images, networks, volumes |
+//! | [`task`] | tasks of services |
 //! | [`system`], [`event`] | version, info, disk usage, events |
 
 pub mod auth;
@@ -27,6 +28,7 @@ pub mod query;
 pub mod stats;
 pub mod stdcopy;
 pub mod system;
+pub mod task;
 pub mod time;
 pub mod version;
 pub mod volume;

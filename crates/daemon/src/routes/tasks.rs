@@ -12,13 +12,16 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use gantry_api::filters::Filters;
 use gantry_api::stdcopy::Stream as Std;
+use gantry_api::task::view;
 use gantry_api::time::parse_bound;
 use gantry_cluster::{LogMessage, LogMessages, LogOptions, LogSource};
+use gantry_model::network::Network;
 use gantry_model::node::Node;
 use gantry_model::service::Service;
 use gantry_model::task::{Task, TaskState};
 use gantry_planner::filter::is_up_to_date;
 use jiff::Timestamp;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The endpoints.
@@ -74,13 +77,22 @@ async fn list(daemon: Shared, call: Call) -> Reply {
         services.iter().any(|service| service.id == task.service_id && is_up_to_date(service, task))
     };
     let found = daemon.cluster.tasks().await?;
+    // A container outside services that joined a cluster network is a task for the managers only: Docker's clients expect each task
+    // to have an image, and die of one that has none.
+    let has_container = |task: &Task| task.spec.container_spec.is_some();
     let wanted = found.iter().filter(|task| {
-        matches(&filters, task)
+        has_container(task)
+            && matches(&filters, task)
             && labelled(task)
             && desired.as_ref().is_none_or(|states| states.contains(&task.desired_state))
             && (!up_to_date || current(task))
     });
-    stream::json(&wanted.collect::<Vec<_>>())
+    let networks = daemon.cluster.networks().await?;
+    stream::json(&wanted.map(|task| shown(task, &networks)).collect::<Result<Vec<_>, _>>()?)
+}
+
+fn shown(task: &Task, networks: &[Network]) -> Result<Value, ApiError> {
+    view(task, networks).map_err(|error| ApiError::internal(format!("show task {}: {error}", task.id)))
 }
 
 /// Adds the ids that a filter's names mean.
@@ -120,7 +132,8 @@ fn matches(filters: &Filters, task: &Task) -> bool {
 }
 
 async fn inspect(daemon: Shared, Path(id): Path<String>) -> Reply {
-    stream::json(&daemon.cluster.task(&id).await?)
+    let task = daemon.cluster.task(&id).await?;
+    stream::json(&shown(&task, &daemon.cluster.networks().await?)?)
 }
 
 async fn logs(daemon: Shared, Path(id): Path<String>, call: Call) -> Reply {
