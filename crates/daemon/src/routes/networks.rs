@@ -124,8 +124,24 @@ async fn inspect(daemon: Shared, Path(id): Path<String>, call: Call) -> Reply {
     stream::json(&answer)
 }
 
+/// `host`, `none` and `bridge` as services name them: each task gets that of its own node, so the id is the name.
+fn of_every_node(daemon: &Daemon, reference: &str) -> Result<Option<Network>, ApiError> {
+    if !matches!(reference, "host" | "none" | "bridge") {
+        return Ok(None);
+    }
+    let mut network = daemon.networks.inspect(reference)?;
+    network.id = reference.to_owned();
+    network.spec.scope = "swarm".to_owned();
+    Ok(Some(network))
+}
+
 /// A network by id, name, or unique beginning of the id; the cluster's when this node has none such.
 async fn find(daemon: &Daemon, reference: &str, scope: Option<&str>) -> Result<Network, ApiError> {
+    if scope == Some("swarm")
+        && let Some(network) = of_every_node(daemon, reference)?
+    {
+        return Ok(network);
+    }
     let local = daemon.networks.inspect(reference);
     match (local, scope) {
         (Ok(network), None) => Ok(network),
