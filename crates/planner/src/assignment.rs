@@ -1,6 +1,6 @@
 //! An assignment is all that one node needs to know: its tasks, what they use, and the networks that they are in.
 
-use crate::allocator::{NODE_NETWORKS, network_of, targets};
+use crate::allocator::{NODE_NETWORKS, host_of, network_of, targets};
 use crate::index::{PublishMode, is_placed, protocol_of};
 use crate::object::ClusterNetwork;
 use crate::state::State;
@@ -225,7 +225,7 @@ fn networks_of<'t>(tasks: impl Iterator<Item = &'t Task>) -> BTreeSet<String> {
 /// The address of a node's tunnels.
 fn data_address(node: &Node) -> Option<Ipv4Addr> {
     let text = if node.data_path_addr.is_empty() { &node.status.addr } else { &node.data_path_addr };
-    text.rsplit_once(':').map_or(text.as_str(), |(host, _)| host).parse().ok()
+    host_of(text)
 }
 
 /// Whether a node answers, as far as is known: what runs on others must not be sent requests.

@@ -6,7 +6,7 @@ mod network;
 mod task;
 
 pub use endpoint::allocate_endpoint;
-pub use network::{allocate_networks, subnets_of};
+pub use network::{allocate_networks, host_of, node_addresses, subnets_of};
 pub use task::Joining;
 
 use crate::draft::Draft;

@@ -5,8 +5,10 @@ use crate::object::ClusterNetwork;
 use crate::state::State;
 use crate::subnet::{hosts, subnets};
 use gantry_model::network::IpamConfig;
+use gantry_model::node::Node;
 use gantry_model::overlay::Subnet;
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 /// First identifier that is given; the one before it is the mesh's ([`crate::assignment::MESH_VNI`]). Numbers below
 /// 4096 could be mistaken for VLANs.
@@ -15,6 +17,8 @@ const FIRST_VNI: u32 = 4097;
 const LAST_VNI: u32 = (1 << 24) - 1;
 /// Pool of subnets when the cluster was made without one, as Docker has it.
 const POOL: &str = "10.0.0.0/8";
+/// Prefix of the networks that machines are supposed to be in.
+const NEIGHBOURHOOD: u8 = 16;
 /// Length of a subnet's prefix when the cluster names none.
 const PREFIX: u8 = 24;
 /// Docker's option that asks for an identifier, and under which clients find it.
@@ -79,16 +83,45 @@ fn give_subnets(state: &State, network: &mut ClusterNetwork) {
     }
 }
 
+/// The first subnet of the pools that no network has and in which no node is; if it can be, not even near a node: with the usual
+/// pool 10.0.0.0/8 the machines' own networks would soon be met, and containers could not reach them any more.
 fn free_subnet(state: &State, used: &[Subnet]) -> Option<Subnet> {
     let cluster = state.cluster().map(|record| &record.cluster);
     let asked = cluster.map(|cluster| cluster.default_addr_pool.clone()).unwrap_or_default();
     let pools = if asked.is_empty() { vec![POOL.to_owned()] } else { asked };
     let prefix = cluster.map_or(0, |cluster| cluster.subnet_size);
     let prefix = u8::try_from(prefix).ok().filter(|prefix| *prefix != 0).unwrap_or(PREFIX);
-    let pools = pools.iter().filter_map(|pool| Subnet::parse(pool).ok());
-    pools
-        .flat_map(|pool| subnets(pool, prefix))
-        .find(|subnet| !used.iter().any(|other| other.overlaps(*subnet)))
+    let pools: Vec<Subnet> = pools.iter().filter_map(|pool| Subnet::parse(pool).ok()).collect();
+    let free = || {
+        let all = pools.iter().flat_map(|pool| subnets(*pool, prefix));
+        all.filter(|subnet| !used.iter().any(|other| other.overlaps(*subnet)))
+    };
+    let (near, own) = (around_nodes(state, NEIGHBOURHOOD), around_nodes(state, 32));
+    free()
+        .find(|subnet| !near.iter().any(|other| other.overlaps(*subnet)))
+        .or_else(|| free().find(|subnet| !own.iter().any(|other| other.overlaps(*subnet))))
+}
+
+/// The networks of this length in which nodes are.
+fn around_nodes(state: &State, prefix: u8) -> BTreeSet<Subnet> {
+    node_addresses(state)
+        .filter_map(|(_, ip)| Subnet::parse(&format!("{ip}/{prefix}")).ok())
+        .map(|s| s.network())
+        .collect()
+}
+
+/// The addresses by which nodes reach one another.
+pub fn node_addresses(state: &State) -> impl Iterator<Item = (&Node, Ipv4Addr)> {
+    state.nodes().iter().flat_map(|node| {
+        let addresses =
+            [&node.status.addr, &node.data_path_addr].into_iter().filter_map(|text| host_of(text));
+        addresses.map(move |address| (node.as_ref(), address))
+    })
+}
+
+/// The address in a text that may have a port.
+pub fn host_of(text: &str) -> Option<Ipv4Addr> {
+    text.rsplit_once(':').map_or(text, |(host, _)| host).parse().ok()
 }
 
 /// The subnets of a network.

@@ -1,7 +1,7 @@
 //! Checks of networks.
 
 use super::{Invalid, check_dns_name, spec};
-use crate::allocator::{network_of, subnets_of, targets};
+use crate::allocator::{network_of, node_addresses, subnets_of, targets};
 use crate::index::is_live;
 use crate::object::ClusterNetwork;
 use crate::state::State;
@@ -104,6 +104,13 @@ fn check_subnet(state: &State, config: &mut IpamConfig) -> Result<(), Invalid> {
         return Err(Invalid::Precondition(format!(
             "invalid pool request: Pool overlaps with other one on this address space: subnet {subnet} overlaps with \
              that of network {name}"
+        )));
+    }
+    if let Some((node, address)) = node_addresses(state).find(|(_, address)| subnet.contains(*address)) {
+        return Err(Invalid::Precondition(format!(
+            "invalid pool request: subnet {subnet} holds the address {address} of node {}: its containers could not reach \
+             that node",
+            node.description.hostname
         )));
     }
     for (what, text) in std::iter::once(("gateway", &config.gateway))
