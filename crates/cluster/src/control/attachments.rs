@@ -8,6 +8,11 @@ use gantry_model::id::{NodeId, TaskId};
 use gantry_model::task::{Task, TaskState};
 use gantry_planner::{Change, ClusterNetwork, Object, State, edit, find};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an address that cannot be had is waited for: that of a container which was just removed comes back when its node has
+/// said so.
+const RETURN: Duration = Duration::from_secs(2);
 
 /// Gives a container a place in a network; returns when it has its address. Asked again, it answers the same place,
 /// which has the names that were asked for last.
@@ -31,12 +36,7 @@ pub async fn attach(manager: &Manager, request: AttachRequest) -> Result<Reply> 
         Ok((vec![Change::create(Object::Task(Box::new(task)))], (fresh.clone(), network)))
     })
     .await?;
-    let placed = |state: &State| {
-        state.task(&task).is_none_or(|task| !task.networks_attachments.is_empty() || ended(task))
-    };
-    let mut changes = manager.store.watch();
-    let waited =
-        tokio::time::timeout(ADDRESS, changes.wait_for(|_| placed(&manager.store.read()))).await.is_ok();
+    let waited = wait_for_address(manager, &task).await;
     let found = manager.store.read().task(&task).cloned();
     match found {
         Some(task) if !task.networks_attachments.is_empty() && !ended(&task) => Ok(Reply::Attached {
@@ -45,13 +45,35 @@ pub async fn attach(manager: &Manager, request: AttachRequest) -> Result<Reply> 
         }),
         found => {
             let why = found.map(|task| task.status.err.clone()).filter(|why| !why.is_empty());
-            let why = why.unwrap_or_else(|| {
-                if waited { "the attachment was removed" } else { "no address was given in time" }.into()
-            });
             give_up(manager, task).await;
-            Err(Error::unavailable(format!("attach to network {}: {why}", network.network.spec.name)))
+            let name = &network.network.spec.name;
+            Err(match why {
+                // To ask again, or another manager, would not help.
+                Some(why) => Error::precondition(format!("attach to network {name}: {why}")),
+                None if waited => {
+                    Error::unavailable(format!("attach to network {name}: the attachment was removed"))
+                }
+                None => Error::unavailable(format!("attach to network {name}: no address was given in time")),
+            })
         }
     }
+}
+
+/// Waits until the task has its address, or cannot have one; whether that came in time.
+async fn wait_for_address(manager: &Manager, task: &TaskId) -> bool {
+    let placed = |state: &State| {
+        state.task(task).is_none_or(|task| !task.networks_attachments.is_empty() || ended(task))
+    };
+    let refused = |state: &State| state.task(task).is_some_and(|task| !task.status.err.is_empty());
+    let mut changes = manager.store.watch();
+    let either = changes.wait_for(|_| {
+        let state = manager.store.read();
+        placed(&state) || refused(&state)
+    });
+    if tokio::time::timeout(ADDRESS, either).await.is_err() {
+        return false;
+    }
+    tokio::time::timeout(RETURN, changes.wait_for(|_| placed(&manager.store.read()))).await.is_ok()
 }
 
 fn ended(task: &Task) -> bool {
