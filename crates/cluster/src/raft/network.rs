@@ -2,12 +2,11 @@
 
 use super::machine::{Snapshot, SnapshotMeta};
 use super::{Member, Types, VoteOf};
-use crate::error::chain;
 use crate::proto::Payload;
 use crate::proto::raft_client::RaftClient;
 use crate::rpc::dial::{Callee, Dialer, LARGEST_MESSAGE};
 use crate::rpc::link::Link;
-use crate::rpc::status::is_transport;
+use crate::rpc::status::{cause_of, is_transport};
 use bytes::Bytes;
 use gantry_model::id::NodeId;
 use openraft::OptionalSend;
@@ -112,7 +111,7 @@ impl Peer {
             }
             Ok(Err(status)) => {
                 if is_transport(&status) {
-                    self.link.broken(&chain(&status));
+                    self.link.broken(&cause_of(&status));
                 } else {
                     self.link.answered();
                 }
@@ -142,7 +141,7 @@ fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, RPCError<Types>> 
 
 /// A node that does not answer is asked again after a pause only.
 fn failed(status: &Status) -> RPCError<Types> {
-    RPCError::Unreachable(Unreachable::from_string(chain(status)))
+    RPCError::Unreachable(Unreachable::from_string(cause_of(status)))
 }
 
 macro_rules! call {

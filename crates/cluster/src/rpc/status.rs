@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Request, Status};
 
+/// What the library says whenever the transport failed.
+const TRANSPORT: &str = "transport error";
+
 /// A refusal as it travels.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Wire {
@@ -54,9 +57,28 @@ pub fn error_of(status: &Status) -> (Error, Option<RemoteManager>) {
         Code::PermissionDenied | Code::Unauthenticated => Error::denied(status.message()),
         Code::InvalidArgument | Code::OutOfRange => Error::invalid(status.message()),
         Code::Unimplemented => Error::unsupported(status.message()),
-        _ => Error::unavailable(crate::error::chain(status)),
+        _ => Error::unavailable(cause_of(status)),
     };
     (error, None)
+}
+
+/// Why a call came to nothing, in words: the library prints a status with the names of its own types around the cause.
+pub fn cause_of(status: &Status) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = std::error::Error::source(status);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Each layer may repeat what is below it; the outermost only says that it was the transport.
+        if text != TRANSPORT && !causes.iter().any(|known| known.contains(&text)) {
+            causes.push(text);
+        }
+        next = cause.source();
+    }
+    match (causes.is_empty(), status.message()) {
+        (false, _) => causes.join(": "),
+        (true, "") => status.code().to_string(),
+        (true, message) => message.to_owned(),
+    }
 }
 
 /// Whether nobody answered, as against a refusal by the other node.
@@ -94,4 +116,19 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Status>
 /// JSON for another node.
 pub fn json<T: Serialize>(value: &T, what: &str) -> Result<Vec<u8>, Status> {
     serde_json::to_vec(value).map_err(|e| status(Error::internal(format!("write {what}: {e}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_call_says_why_without_the_names_of_types() {
+        let refused =
+            std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connect to 10.0.0.1:2377: refused");
+        let mut status = Status::unknown(TRANSPORT);
+        status.set_source(std::sync::Arc::new(refused));
+        assert_eq!(error_of(&status).0.message, "connect to 10.0.0.1:2377: refused");
+        assert_eq!(error_of(&Status::deadline_exceeded("too late")).0.message, "too late");
+    }
 }
