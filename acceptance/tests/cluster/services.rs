@@ -4,6 +4,7 @@ use acceptance::cluster::{SOON, image, remove, running};
 use acceptance::nodes::Nodes;
 use acceptance::suite::Case;
 use acceptance::wait;
+use std::time::{Duration, Instant};
 
 /// The cases.
 pub const CASES: &[Case<Nodes>] = &[
@@ -18,7 +19,14 @@ pub const CASES: &[Case<Nodes>] = &[
     ("a_task_that_cannot_be_placed_says_why", a_task_that_cannot_be_placed_says_why),
     ("a_task_that_cannot_start_says_why", a_task_that_cannot_start_says_why),
     ("limits_environment_mounts_reach_the_container", limits_environment_mounts_reach_the_container),
+    ("templates_reach_secrets_configs_and_volumes", templates_reach_secrets_configs_and_volumes),
+    ("services_use_the_network_of_the_node", services_use_the_network_of_the_node),
+    (
+        "an_image_that_is_not_there_is_tried_at_the_restart_delay",
+        an_image_that_is_not_there_is_tried_at_the_restart_delay,
+    ),
     ("restart_policy_makes_new_tasks", restart_policy_makes_new_tasks),
+    ("a_job_is_waited_for", a_job_is_waited_for),
     ("logs_come_from_all_nodes", logs_come_from_all_nodes),
     ("health_checks_gate_running", health_checks_gate_running),
     ("draining_moves_tasks_without_a_gap", draining_moves_tasks_without_a_gap),
@@ -215,6 +223,83 @@ fn limits_environment_mounts_reach_the_container(nodes: &Nodes) {
     remove(nodes, "shaped");
 }
 
+fn templates_reach_secrets_configs_and_volumes(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    let created = docker.with_input("secret create pass -", b"hidden");
+    assert_eq!(created.code, 0, "{}", created.err);
+    let text =
+        br#"{{.Service.Labels.tier}} {{index .Service.Labels "tier"}} {{env "WHO"}} {{secret "pass"}}"#;
+    let created = docker.with_input("config create --template-driver golang app -", text);
+    assert_eq!(created.code, 0, "{}", created.err);
+    docker.ok_args(&[
+        "service",
+        "create",
+        "-d",
+        "--name",
+        "filled",
+        "--label",
+        "tier=front",
+        "--env",
+        "WHO={{.Task.Name}}",
+        "--secret",
+        "pass",
+        "--config",
+        "source=app,target=/etc/app",
+        "--mount",
+        "type=volume,source=filled-{{.Task.Slot}},target=/v,volume-label=slot={{.Task.Slot}}",
+        &image(nodes),
+        "sleep",
+        "300",
+    ]);
+    running(nodes, 1, "filled", 1);
+    let (number, id) = nodes.container_of("filled");
+    let seen = nodes.docker(number).ok(&format!("exec {id} cat /etc/app"));
+    assert!(seen.starts_with("front front filled.1.") && seen.ends_with(" hidden"), "{seen}");
+    let volume =
+        nodes.docker(number).ok_args(&["volume", "inspect", "filled-1", "--format", "{{.Labels.slot}}"]);
+    assert_eq!(volume, "1");
+    let mistake = docker.try_run(["service", "create", "-d", "--env", "A={{.Task.Colour}}", &image(nodes)]);
+    assert!(mistake.code != 0 && mistake.err.contains("Colour"), "{mistake:?}");
+    remove(nodes, "filled");
+    nodes.docker(number).ok("volume rm filled-1");
+    docker.ok("secret rm pass");
+    docker.ok("config rm app");
+}
+
+fn services_use_the_network_of_the_node(nodes: &Nodes) {
+    let docker = nodes.docker(2);
+    docker.ok(&format!(
+        "service create -d --name exporter --mode global --network host {} /sample-server serve 8075",
+        image(nodes)
+    ));
+    running(nodes, 1, "exporter", 3);
+    for number in 1..=3 {
+        let url = format!("http://NODE{number}:8075/");
+        wait::until(&url, SOON, || nodes.try_from_outside(&url));
+    }
+    assert_eq!(docker.inspect("exporter")["Spec"]["TaskTemplate"]["Networks"][0]["Target"], "host");
+    docker.ok("service update -d --network-rm host exporter");
+    wait::until("the port is closed", SOON, || match nodes.try_from_outside("http://NODE1:8075/") {
+        Ok(answer) => Err(answer),
+        Err(_) => Ok(()),
+    });
+    remove(nodes, "exporter");
+}
+
+fn an_image_that_is_not_there_is_tried_at_the_restart_delay(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    let began = Instant::now();
+    docker.ok(&format!("service create -d --name patient --restart-delay 2s {}/none:1", nodes.registry()));
+    wait::until("four were rejected", SOON, || {
+        let table = docker.ok("service ps patient --no-trunc");
+        wait::that(table.lines().filter(|line| line.contains("Rejected")).count() >= 4, table)
+    });
+    // The first two may follow each other at once: the second is made ready in the pause after the first.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(3), "four tasks in {took:?}");
+    remove(nodes, "patient");
+}
+
 fn restart_policy_makes_new_tasks(nodes: &Nodes) {
     let docker = nodes.docker(1);
     docker.ok(&format!("service create -d --name flaky --restart-delay 100ms --restart-max-attempts 2 {} /sample-server exit 3", image(nodes)));
@@ -232,6 +317,23 @@ fn restart_policy_makes_new_tasks(nodes: &Nodes) {
         wait::that(failed == 3, table)
     });
     remove(nodes, "flaky");
+}
+
+fn a_job_is_waited_for(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    let out = docker.ok(&format!(
+        "service create --name counted --mode replicated-job --replicas 3 --max-concurrent 2 {} /sample-server exit 0",
+        image(nodes)
+    ));
+    assert!(out.contains("job complete"), "{out}");
+    assert!(docker.ok("service ls --filter name=counted").contains("(3/3 completed)"));
+    let out = docker.ok(&format!(
+        "service create --name everywhere --mode global-job {} /sample-server exit 0",
+        image(nodes)
+    ));
+    assert!(out.contains("job complete"), "{out}");
+    remove(nodes, "counted");
+    remove(nodes, "everywhere");
 }
 
 fn logs_come_from_all_nodes(nodes: &Nodes) {

@@ -23,9 +23,10 @@ pub mod progress;
 pub mod session;
 pub mod syntax;
 pub mod table;
-pub mod template;
 pub mod terminal;
 pub mod units;
+
+pub use gantry_model::template;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,12 +1,9 @@
 //! Lists as Docker prints them: aligned columns, one JSON object a line, or a template.
 
 use crate::error::Result;
-use crate::template::Template;
+use crate::template::{HEADS, Template};
 use serde_json::{Map, Value};
 use std::io::Write;
-
-/// The field by which a template's method knows the row of the heads.
-pub const HEADS: &str = "_heads";
 
 /// One column: its head and the field that it shows.
 pub type Column = (&'static str, &'static str);

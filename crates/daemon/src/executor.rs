@@ -1,12 +1,12 @@
 //! Runs the cluster's tasks on this node: the `Executor` that `gantry_cluster` defines, over engine, images and networks.
 //!
-//! `template` and `container` are pure: from a task to what the engine is asked for. `controller` drives one task's
+//! `container` and `files` are pure: from a task to what the engine is asked for. `controller` drives one task's
 //! container, found again after a restart by its label. `describe` says what this node is.
 
 mod container;
 mod controller;
 mod describe;
-mod template;
+mod files;
 
 use crate::pull::Puller;
 use controller::Controller;

@@ -19,6 +19,8 @@ pub mod service;
 pub mod shared;
 pub mod swarm;
 pub mod task;
+pub mod task_template;
+pub mod template;
 pub mod volume;
 
 use serde::{Deserialize, Deserializer};

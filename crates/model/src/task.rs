@@ -106,6 +106,13 @@ pub struct Task {
     /// Name of the service, for names of containers and DNS.
     #[serde(rename = "GantryServiceName", skip_serializing_if = "String::is_empty")]
     pub service_name: String,
+    /// Labels of the service when the task was made, for its templates.
+    #[serde(
+        rename = "GantryServiceLabels",
+        deserialize_with = "nullable",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub service_labels: BTreeMap<String, String>,
     /// 1… for replicated services; 0 for global ones.
     #[serde(skip_serializing_if = "zero_slot")]
     pub slot: u64,

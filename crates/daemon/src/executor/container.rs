@@ -1,16 +1,15 @@
 //! From a task to the container that the engine is asked for. Pure.
 
-use super::template::{TemplateError, Values};
 use base64::Engine as _;
 use gantry_cluster::executor::TaskContext;
-use gantry_engine::{CreateRequest, InjectedFile};
+use gantry_engine::CreateRequest;
 use gantry_model::container::{
-    ContainerConfig, Empty, HostConfig, LogConfig, Mount, NetworkingConfig, PortBinding, PortMap, Resources,
+    ContainerConfig, Empty, HostConfig, LogConfig, NetworkingConfig, PortBinding, PortMap, Resources,
 };
 use gantry_model::network::{EndpointIpam, EndpointSettings};
-use gantry_model::secret::DataSpec;
-use gantry_model::service::{ContainerSpec, FileTarget, Privileges};
+use gantry_model::service::{ContainerSpec, Privileges};
 use gantry_model::task::NetworkAttachment;
+use gantry_model::task_template::{TaskFacts, TaskValues, TemplateError};
 use std::collections::BTreeMap;
 
 /// Label with the task's id, by which its container is found again.
@@ -25,6 +24,17 @@ pub enum SpecError {
     /// A template.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// A secret or config whose template cannot be filled in.
+    #[error("fill in the template of {kind} {name}")]
+    Payload {
+        /// Secret or config.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The cause.
+        #[source]
+        source: gantry_model::template::Error,
+    },
     /// The managers did not send what the specification names.
     #[error("{kind} {name} is not available to this task")]
     Missing {
@@ -59,8 +69,30 @@ pub enum SpecError {
 /// `service.slot.task`, with the node's id for tasks of global services.
 pub fn task_name(context: &TaskContext) -> String {
     let task = &context.task;
-    let slot = if task.slot == 0 { context.node_id.to_string() } else { task.slot.to_string() };
-    format!("{}.{slot}.{}", task.service_name, task.id)
+    format!("{}.{}.{}", task.service_name, slot(context), task.id)
+}
+
+/// Tasks of global services have no number: the node's id stands for it.
+fn slot(context: &TaskContext) -> String {
+    match context.task.slot {
+        0 => context.node_id.to_string(),
+        slot => slot.to_string(),
+    }
+}
+
+fn values(context: &TaskContext) -> TaskValues {
+    let task = &context.task;
+    TaskValues::of(&TaskFacts {
+        service_id: task.service_id.as_str(),
+        service_name: &task.service_name,
+        service_labels: &task.service_labels,
+        node_id: context.node_id.as_str(),
+        hostname: &context.hostname,
+        platform: ("linux", std::env::consts::ARCH),
+        task_id: task.id.as_str(),
+        task_name: &task_name(context),
+        slot: &slot(context),
+    })
 }
 
 /// What the engine is asked for.
@@ -68,21 +100,21 @@ pub fn request(context: &TaskContext) -> Result<CreateRequest, SpecError> {
     let task = &context.task;
     let spec =
         task.spec.container_spec.as_ref().ok_or_else(|| SpecError::NoContainer(task.id.to_string()))?;
-    let values = Values::of(context);
+    let values = values(context);
     Ok(CreateRequest {
         name: Some(task_name(context)),
         config: config(context, spec, &values)?,
         host: host(context, spec, &values)?,
         networking: networking(&task.networks_attachments),
         platform: None,
-        files: files(context, spec, &values)?,
+        files: super::files::files(context, spec, &values)?,
     })
 }
 
 fn config(
     context: &TaskContext,
     spec: &ContainerSpec,
-    values: &Values,
+    values: &TaskValues,
 ) -> Result<ContainerConfig, SpecError> {
     let expand_all =
         |texts: &[String]| texts.iter().map(|text| values.expand(text)).collect::<Result<Vec<_>, _>>();
@@ -127,7 +159,7 @@ fn port_name(port: u16, protocol: &str) -> String {
     format!("{port}/{}", if protocol.is_empty() { "tcp" } else { protocol })
 }
 
-fn host(context: &TaskContext, spec: &ContainerSpec, values: &Values) -> Result<HostConfig, SpecError> {
+fn host(context: &TaskContext, spec: &ContainerSpec, values: &TaskValues) -> Result<HostConfig, SpecError> {
     let task = &context.task;
     let dns = spec.dns_config.clone().unwrap_or_default();
     let mut host = HostConfig {
@@ -145,7 +177,7 @@ fn host(context: &TaskContext, spec: &ContainerSpec, values: &Values) -> Result<
         security_opt: spec.privileges.as_ref().map(security).unwrap_or_default(),
         sysctls: spec.sysctls.clone(),
         init: spec.init,
-        mounts: spec.mounts.iter().map(|mount| expand_mount(mount, values)).collect::<Result<_, _>>()?,
+        mounts: spec.mounts.iter().map(|mount| values.expand_mount(mount)).collect::<Result<_, _>>()?,
         resources: resources(context, spec),
         ..HostConfig::default()
     };
@@ -203,14 +235,6 @@ fn security(privileges: &Privileges) -> Vec<String> {
     options
 }
 
-fn expand_mount(mount: &Mount, values: &Values) -> Result<Mount, TemplateError> {
-    Ok(Mount {
-        source: values.expand(&mount.source)?,
-        target: values.expand(&mount.target)?,
-        ..mount.clone()
-    })
-}
-
 fn resources(context: &TaskContext, spec: &ContainerSpec) -> Resources {
     let wanted = &context.task.spec.resources;
     let limits = wanted.limits.clone().unwrap_or_default();
@@ -247,73 +271,12 @@ fn networking(attachments: &[NetworkAttachment]) -> NetworkingConfig {
     NetworkingConfig { endpoints_config }
 }
 
-/// Secrets and configs as files.
-fn files(
-    context: &TaskContext,
-    spec: &ContainerSpec,
-    values: &Values,
-) -> Result<Vec<InjectedFile>, SpecError> {
-    let mut files = Vec::new();
-    for reference in &spec.secrets {
-        let found = context.secrets.iter().find(|secret| secret.id.as_str() == reference.secret_id);
-        let named = Named { kind: "secret", name: &reference.secret_name, folder: "/run/secrets" };
-        if let Some(target) = &reference.file {
-            files.push(named.file(target, found.map(|secret| &secret.spec), values)?);
-        }
-    }
-    for reference in &spec.configs {
-        let found = context.configs.iter().find(|config| config.id.as_str() == reference.config_id);
-        let named = Named { kind: "config", name: &reference.config_name, folder: "" };
-        if let Some(target) = &reference.file {
-            files.push(named.file(target, found.map(|config| &config.spec), values)?);
-        }
-    }
-    Ok(files)
-}
-
-struct Named<'a> {
-    kind: &'static str,
-    name: &'a str,
-    folder: &'static str,
-}
-
-impl Named<'_> {
-    fn file(
-        &self,
-        target: &FileTarget,
-        data: Option<&DataSpec>,
-        values: &Values,
-    ) -> Result<InjectedFile, SpecError> {
-        let (kind, name) = (self.kind, self.name.to_owned());
-        let spec = data.ok_or_else(|| SpecError::Missing { kind, name: name.clone() })?;
-        let mut data = base64::engine::general_purpose::STANDARD
-            .decode(&spec.data)
-            .map_err(|source| SpecError::Malformed { kind, name: name.clone(), source })?;
-        if spec.templating.is_some() {
-            data = values.expand(&String::from_utf8_lossy(&data))?.into_bytes();
-        }
-        let wanted = if target.name.is_empty() { self.name } else { &target.name };
-        let path =
-            if wanted.starts_with('/') { wanted.to_owned() } else { format!("{}/{wanted}", self.folder) };
-        let owner = |text: &str| match text {
-            "" => Ok(0),
-            text => text.parse().map_err(|_| SpecError::Owner {
-                kind,
-                name: name.clone(),
-                owner: text.to_owned(),
-            }),
-        };
-        let mode = if target.mode == 0 { 0o444 } else { target.mode & 0o7777 };
-        Ok(InjectedFile { path, data, uid: owner(&target.uid)?, gid: owner(&target.gid)?, mode })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use gantry_model::id::{NodeId, SecretId, ServiceId, TaskId};
-    use gantry_model::secret::Secret;
-    use gantry_model::service::{PortConfig, SecretReference, TaskResources, TaskSpec};
+    use gantry_model::secret::{DataSpec, Secret};
+    use gantry_model::service::{FileTarget, PortConfig, SecretReference, TaskResources, TaskSpec};
     use gantry_model::task::Task;
 
     fn context() -> TaskContext {

@@ -194,6 +194,7 @@ pub fn fill(draft: &mut Draft<'_>, service: &Service, key: &SlotKey, slot: Optio
         job_iteration: service.job_status.as_ref().map(|status| status.job_iteration),
         service_id: service.id.clone(),
         service_name: service.spec.name.clone(),
+        service_labels: service.spec.labels.clone(),
         slot: slot_number,
         node_id,
         status: TaskStatus {
@@ -278,10 +279,10 @@ fn after_end(draft: &mut Draft<'_>, service: &Service, key: &SlotKey, slot: &Slo
     let was_wanted = wanted(current);
     match restart::verdict(service, slot) {
         Verdict::Done => draft.desire(current, TaskState::Shutdown),
-        Verdict::After(delay) if was_wanted => {
         // It ended before it was to start (its image cannot be had, perhaps), in the pause after the one before: what follows has to
         // keep that pause too, or one mistake in a specification would make tasks as fast as they can fail.
         Verdict::After(_) if was_wanted && !draft.passed(&current.start_after, Duration::ZERO) => {}
+        Verdict::After(delay) if was_wanted => {
             draft.desire(current, TaskState::Shutdown);
             let start = if delay.is_zero() { Start::AfterOthers } else { Start::After(delay) };
             // Beside an outgoing task that still serves, the replacement starts without waiting for its end.

@@ -12,6 +12,7 @@ use gantry_model::service::{
     ContainerSpec, EndpointSpec, NetworkAttachmentConfig, PortConfig, Replicated, Service, ServiceMode,
     ServiceSpec, TaskResources, TaskSpec, UpdateConfig,
 };
+use gantry_model::task_template;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
@@ -35,6 +36,7 @@ pub fn service_spec(
         wanted.task_template.networks = networks;
     }
     check_template(state, &mut wanted.task_template)?;
+    check_templates(&wanted)?;
     check_update(wanted.update_config.as_ref())?;
     check_update(wanted.rollback_config.as_ref())?;
     if let Some(endpoint) = &mut wanted.endpoint_spec {
@@ -137,6 +139,13 @@ fn check_container(container: &ContainerSpec) -> Result<(), Invalid> {
         return spec("ContainerSpec: stop-grace-period cannot be negative");
     }
     Ok(())
+}
+
+/// Mistakes in `{{…}}` are told now, not by a task that can never start.
+fn check_templates(wanted: &ServiceSpec) -> Result<(), Invalid> {
+    let Some(container) = &wanted.task_template.container_spec else { return Ok(()) };
+    task_template::check(wanted, container)
+        .map_err(|e| Invalid::Spec(format!("ContainerSpec: {e}: {}", e.source)))
 }
 
 fn check_resources(resources: Option<&TaskResources>) -> Result<(), Invalid> {

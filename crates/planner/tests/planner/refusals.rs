@@ -104,6 +104,11 @@ fn bad_services_are_refused_in_dockers_words() {
         }),
         "EndpointSpec: port published with ingress mode can't be used with dnsrr mode"
     );
+    let sentence = refused(&world, |spec| {
+        spec.task_template.container_spec.as_mut().expect("a container").env =
+            vec!["A={{.Service.Name}}".into(), "B={{.Task.Colour}}".into()];
+    });
+    assert!(sentence.contains("{{.Task.Colour}}") && sentence.contains("no entry for key"), "{sentence}");
     assert_eq!(
         refused(&world, |spec| spec.endpoint_spec = ports(&[port(80, ""), port(80, "host")])),
         "EndpointSpec: duplicate published ports provided"

@@ -1,6 +1,6 @@
 //! Filling a template's nodes with a value.
 
-use super::{Error, Node, Operand, Pipeline};
+use super::{Error, Functions, HEADS, Node, Operand, Pipeline};
 use serde_json::{Value, json};
 
 fn fail(text: impl Into<String>) -> Error {
@@ -9,12 +9,13 @@ fn fail(text: impl Into<String>) -> Error {
 
 struct Run<'a> {
     root: &'a Value,
+    functions: Functions<'a>,
     variables: Vec<(String, Value)>,
     out: String,
 }
 
-pub(super) fn run(nodes: &[Node], data: &Value) -> Result<String, Error> {
-    let mut run = Run { root: data, variables: Vec::new(), out: String::new() };
+pub(super) fn run(nodes: &[Node], data: &Value, functions: Functions<'_>) -> Result<String, Error> {
+    let mut run = Run { root: data, functions, variables: Vec::new(), out: String::new() };
     run.nodes(nodes, data)?;
     Ok(run.out)
 }
@@ -108,7 +109,7 @@ impl Run<'_> {
         let mut operands = rest.iter().map(|o| self.operand(o, dot)).collect::<Result<Vec<_>, _>>()?;
         operands.extend(piped);
         if let Operand::Function(name) = first {
-            return call(name, operands);
+            return self.call(name, operands);
         }
         // `.Label "name"` is the one method that Docker's lists have.
         if let Operand::Field(names) = first
@@ -116,7 +117,7 @@ impl Run<'_> {
             && let [Value::String(wanted)] = operands.as_slice()
         {
             // The head of the column is the label's own name.
-            if dot.get(crate::table::HEADS).is_some() {
+            if dot.get(HEADS).is_some() {
                 return Ok(Value::String(wanted.clone()));
             }
             let labels = dot.get("Labels").and_then(Value::as_str).unwrap_or_default();
@@ -130,6 +131,13 @@ impl Run<'_> {
         }
     }
 
+    fn call(&self, name: &str, operands: Vec<Value>) -> Result<Value, Error> {
+        match (self.functions)(name, &operands) {
+            Some(outcome) => outcome.map_err(|why| fail(format!("error calling {name}: {why}"))),
+            None => call(name, operands),
+        }
+    }
+
     fn operand(&self, operand: &Operand, dot: &Value) -> Result<Value, Error> {
         match operand {
             Operand::Field(names) => descend(dot, names),
@@ -140,7 +148,7 @@ impl Run<'_> {
             }
             Operand::Literal(value) => Ok(value.clone()),
             Operand::Group(pipeline, names) => descend(&self.pipeline(pipeline, dot)?, names),
-            Operand::Function(name) => call(name, Vec::new()),
+            Operand::Function(name) => self.call(name, Vec::new()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The templates of `--format`: the part of Go's text/template that people use with Docker.
+//! The templates of `--format` and of services: the part of Go's text/template that people use with Docker.
 //!
 //! Fields, `index`, pipelines, variables, `if`/`else`/`with`/`range`, comparisons and Docker's functions (`json`, `join`,
 //! `split`, `upper`, `lower`, `title`, `pad`, `truncate`, `println`, `printf`, `table`). A field that does not exist is an
@@ -20,6 +20,12 @@ pub enum Error {
     Run(String),
 }
 
+/// Functions of the caller's own: name and operands to a value, or to the sentence that says why there is none.
+pub type Functions<'a> = &'a dyn Fn(&str, &[Value]) -> Option<Result<Value, String>>;
+
+/// Key of the value that stands for the heads of a table's columns.
+pub const HEADS: &str = "_heads";
+
 /// A parsed template.
 #[derive(Debug)]
 pub struct Template {
@@ -34,7 +40,12 @@ impl Template {
 
     /// Fills the template with a value.
     pub fn run(&self, data: &Value) -> Result<String, Error> {
-        run::run(&self.nodes, data)
+        self.run_with(data, &|_, _| None)
+    }
+
+    /// The same with functions besides the usual ones; they give `None` for a name that they do not know.
+    pub fn run_with(&self, data: &Value, functions: Functions<'_>) -> Result<String, Error> {
+        run::run(&self.nodes, data, functions)
     }
 }
 
