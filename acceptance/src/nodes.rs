@@ -64,6 +64,11 @@ impl Nodes {
         self.node(number).hostname
     }
 
+    /// Address of node `number`.
+    pub fn address(&self, number: usize) -> Ipv4Addr {
+        self.node(number).address
+    }
+
     /// `host:port` of the registry on the first node.
     pub fn registry(&self) -> String {
         self.playground.borrow().registry()

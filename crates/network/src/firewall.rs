@@ -82,6 +82,8 @@ pub struct MeshRules {
     pub link: String,
     /// Mesh address of this node for each entry node → the entry's index.
     pub entries: Vec<(Ipv4Addr, u16)>,
+    /// Address of each other node, and its mesh network.
+    pub others: Vec<(Ipv4Addr, Subnet)>,
     /// Ports.
     pub ports: Vec<MeshPortRules>,
 }
@@ -309,6 +311,12 @@ fn postrouting(t: &mut Transaction, rules: &NodeRules) {
         t.rule("postrouting", &Rule::new().saddr_in(loopback, 8).output(&mesh.link).masquerade());
     }
     for bridge in &rules.bridges {
+        // A node that asks here for a task of its own would get its own address as the source: a martian, and the reply would not
+        // leave it. It sees this node's mesh address instead.
+        for (address, network) in &mesh.others {
+            let back = Rule::new().saddr(*address).daddr_in(network.address(), network.prefix());
+            t.rule("postrouting", &back.output(&mesh.link).masquerade());
+        }
         let (link, ip, prefix) = (bridge.link.as_str(), bridge.subnet.address(), bridge.subnet.prefix());
         // A container that calls a published port of a neighbour (or its own) would be answered past the translation.
         let hairpin = Rule::new().saddr_in(ip, prefix).output(link).ct_status(STATUS_DNAT);

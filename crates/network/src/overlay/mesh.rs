@@ -31,10 +31,11 @@ fn is_mark(mark: u32) -> bool {
 pub fn rules(state: &OverlayState) -> Option<MeshRules> {
     let ingress = state.ingress.as_ref()?;
     let own = ingress.nodes.iter().find(|node| node.id == state.node_id)?;
-    let others = ingress.nodes.iter().filter(|node| node.id != own.id);
+    let others = || ingress.nodes.iter().filter(|node| node.id != own.id);
     Some(MeshRules {
         link: MESH_LINK.to_owned(),
-        entries: others.map(|entry| (own.entered_at(entry), entry.index)).collect(),
+        others: others().map(|node| (node.address, node.prefix())).collect(),
+        entries: others().map(|entry| (own.entered_at(entry), entry.index)).collect(),
         ports: ingress.ports.iter().map(|port| port_rules(port, own, &ingress.nodes)).collect(),
     })
 }
@@ -184,8 +185,9 @@ mod tests {
 
     fn rules_of(entry: &[u8]) -> MeshRules {
         let targets: Vec<_> = entry.iter().map(|last| (Ipv4Addr::new(198, 18, 2, *last), 80)).collect();
-        let port = MeshPortRules { protocol: 6, published: 80, entry: targets, local: vec![] };
-        MeshRules { link: MESH_LINK.into(), entries: vec![], ports: vec![port] }
+        let port =
+            MeshPortRules { protocol: 6, published: 80, entry: targets, local: vec![], leaving: vec![] };
+        MeshRules { link: MESH_LINK.into(), entries: vec![], others: vec![], ports: vec![port] }
     }
 
     #[test]
