@@ -10,7 +10,12 @@ pub const CASES: &[Case<Nodes>] = &[
     ("overlay_create_ls_inspect_rm", overlay_create_ls_inspect_rm),
     ("a_service_is_reached_by_name_from_every_node", a_service_is_reached_by_name_from_every_node),
     ("plain_containers_join_and_find_each_other", plain_containers_join_and_find_each_other),
+    (
+        "an_address_that_cannot_be_had_is_refused_with_the_reason",
+        an_address_that_cannot_be_had_is_refused_with_the_reason,
+    ),
     ("a_vip_follows_its_tasks", a_vip_follows_its_tasks),
+    ("tasks_are_found_by_the_host_names_that_they_have", tasks_are_found_by_the_host_names_that_they_have),
     ("dnsrr_answers_with_the_tasks", dnsrr_answers_with_the_tasks),
     ("large_packets_pass", large_packets_pass),
 ];
@@ -24,8 +29,16 @@ fn overlay_create_ls_inspect_rm(nodes: &Nodes) {
         );
         assert_eq!(docker.inspect("wide")["IPAM"]["Config"][0]["Subnet"], "10.61.0.0/24");
     }
+    // Its place in the network is no task to clients.
+    nodes.docker(2).ok(&format!("run -d --name guest --network wide {} sleep 300", image(nodes)));
+    assert!(!nodes.docker(2).ok("node ps self").contains("guest"));
+    assert!(nodes.docker(1).fails("network rm wide").err.contains("in use"));
+    nodes.docker(2).ok("rm -f guest");
     assert!(nodes.docker(2).fails("network create -d overlay wide").err.contains("already exists"));
-    nodes.docker(3).ok("network rm wide");
+    wait::until("the network can be removed", SOON, || {
+        let answer = nodes.docker(3).try_run(["network", "rm", "wide"]);
+        wait::that(answer.code == 0, answer.err)
+    });
     assert!(nodes.docker(1).fails("network inspect wide").err.contains("wide"));
 }
 
@@ -103,6 +116,31 @@ fn plain_containers_join_and_find_each_other(nodes: &Nodes) {
     });
 }
 
+fn an_address_that_cannot_be_had_is_refused_with_the_reason(nodes: &Nodes) {
+    let image = image(nodes);
+    nodes.docker(1).ok("network create -d overlay --subnet 10.62.0.0/29 narrow");
+    let run = |number: usize, flags: &str| {
+        let line = format!("run -d --network narrow {flags} {image} sleep 300");
+        nodes.docker(number).try_run(line.split(' ').filter(|word| !word.is_empty()))
+    };
+    assert_eq!(run(1, "--name n1 --ip 10.62.0.5").code, 0);
+    let taken = run(2, "--name n2 --ip 10.62.0.5");
+    assert!(taken.err.contains("address 10.62.0.5 is already in use in network narrow"), "{taken:?}");
+    let outside = run(2, "--name n3 --ip 10.63.0.5");
+    assert!(outside.err.contains("address 10.63.0.5 is not in a subnet of network narrow"), "{outside:?}");
+    for number in 4..=7 {
+        assert_eq!(run(2, &format!("--name n{number}")).code, 0);
+    }
+    let full = run(2, "--name n8");
+    assert!(full.err.contains("no free address in network narrow (10.62.0.0/29)"), "{full:?}");
+    nodes.docker(1).ok("rm -f n1");
+    nodes.docker(2).ok("rm -f n2 n3 n4 n5 n6 n7 n8");
+    wait::until("the network can be removed", SOON, || {
+        let answer = nodes.docker(1).try_run(["network", "rm", "narrow"]);
+        wait::that(answer.code == 0, answer.err)
+    });
+}
+
 fn a_vip_follows_its_tasks(nodes: &Nodes) {
     let docker = nodes.docker(1);
     docker.ok("network create -d overlay mesh3");
@@ -142,6 +180,50 @@ fn a_vip_follows_its_tasks(nodes: &Nodes) {
         let answer = docker.try_run(["network", "rm", "mesh3"]);
         wait::that(answer.code == 0, answer.err)
     });
+}
+
+/// Programs of a cluster of their own tell their peers the host name that they see.
+fn tasks_are_found_by_the_host_names_that_they_have(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok("network create -d overlay mesh6");
+    docker.ok_args(&[
+        "service",
+        "create",
+        "-d",
+        "--name",
+        "named",
+        "--mode",
+        "global",
+        "--network",
+        "mesh6",
+        "--hostname",
+        "{{.Service.Name}}-on-{{.Node.Hostname}}",
+        &image(nodes),
+    ]);
+    docker.ok(&format!("service create -d --name nameless --replicas 3 --network mesh6 {}", image(nodes)));
+    running(nodes, 1, "named", 3);
+    running(nodes, 1, "nameless", 3);
+    docker.ok(&format!("run -d --name caller --network mesh6 {IMAGE} sleep 300"));
+    let mut names: Vec<String> = (1..=3).map(|n| format!("named-on-{}", nodes.hostname(n))).collect();
+    let (number, id) = nodes.container_of("nameless");
+    names.push(nodes.docker(number).ok(&format!("exec {id} hostname")));
+    for name in names {
+        wait::until(&name, SOON, || {
+            let found = docker.try_run(["exec", "caller", "/sample-server", "dns", &name]);
+            wait::that(
+                found.code == 0 && found.out.lines().count() == 1,
+                format!("{}{}", found.out, found.err),
+            )
+        });
+    }
+    // Reverse proxies look for the tasks' addresses by the network's id.
+    let task = docker.ok("service ps -q named").lines().next().unwrap_or_default().to_owned();
+    let attachment = docker.inspect(&task)["NetworksAttachments"][0].clone();
+    assert_eq!(attachment["Network"]["Spec"]["Name"], "mesh6", "{attachment}");
+    assert_eq!(attachment["Network"]["ID"], docker.inspect("mesh6")["Id"], "{attachment}");
+    docker.ok("rm -f caller");
+    remove(nodes, "named");
+    remove(nodes, "nameless");
 }
 
 fn dnsrr_answers_with_the_tasks(nodes: &Nodes) {

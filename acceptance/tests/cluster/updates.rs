@@ -1,9 +1,10 @@
 //! Rolling updates, their failure actions, rollback.
 
 use acceptance::cluster::{SOON, image, remove, running, values};
-use acceptance::nodes::Nodes;
+use acceptance::nodes::{Nodes, client_of};
 use acceptance::suite::Case;
-use acceptance::wait;
+use acceptance::{request, wait};
+use std::collections::BTreeSet;
 
 /// The cases.
 pub const CASES: &[Case<Nodes>] = &[
@@ -11,6 +12,10 @@ pub const CASES: &[Case<Nodes>] = &[
     ("a_failing_update_pauses", a_failing_update_pauses),
     ("a_failing_update_rolls_back", a_failing_update_rolls_back),
     ("start_first_keeps_answering", start_first_keeps_answering),
+    (
+        "requests_are_finished_by_the_tasks_that_are_replaced",
+        requests_are_finished_by_the_tasks_that_are_replaced,
+    ),
     ("an_update_out_of_sequence_is_refused", an_update_out_of_sequence_is_refused),
 ];
 
@@ -99,6 +104,61 @@ fn start_first_keeps_answering(nodes: &Nodes) {
     });
     assert!(failures.is_empty(), "requests failed during the update: {failures:?}");
     remove(nodes, "steady");
+}
+
+fn requests_are_finished_by_the_tasks_that_are_replaced(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok("network create -d overlay polite");
+    // A server that goes on with its requests when it is told to stop: the signal does nothing to it.
+    docker.ok(&format!(
+        "service create -d --name waiter --replicas 3 --network polite --publish 8066:80 --stop-signal SIGCONT \
+         --stop-grace-period 8s {}",
+        image(nodes)
+    ));
+    running(nodes, 1, "waiter", 3);
+    docker.ok(&format!("run -d --name patron --network polite {} sleep 300", image(nodes)));
+    let id = docker.ok("ps -q --no-trunc --filter name=patron");
+    let pid = docker.inspect(&id)["State"]["Pid"].as_i64().unwrap_or_default();
+    let vip = wait::until("the name is known", SOON, || {
+        let found = docker.try_run(["exec", "patron", "/sample-server", "dns", "waiter"]);
+        if found.code == 0 { Ok(found.out.trim().to_owned()) } else { Err(found.err) }
+    });
+    for number in 1..=3 {
+        wait::until("the port answers", SOON, || {
+            nodes.try_from_outside(&format!("http://NODE{number}:8066/"))
+        });
+    }
+    let before = running_ids(nodes);
+    let requests: Vec<_> = (1..=3)
+        .map(|number| format!("http://{}:8066/?ms=3000", nodes.address(number)))
+        .map(|url| std::thread::spawn(move || request::get(&url)))
+        .chain((1..=3).map(|_| {
+            let url = format!("http://{vip}/?ms=3000");
+            std::thread::spawn(move || {
+                let answer = client_of(pid, &["sample-server", "get", &url]);
+                if answer.code == 0 { Ok(answer.out) } else { Err(answer.err) }
+            })
+        }))
+        .collect();
+    docker.ok("service update -d --force --update-order start-first --update-parallelism 0 waiter");
+    wait::until("others serve", SOON, || {
+        let answer = nodes.try_from_outside("http://NODE1:8066/")?;
+        wait::that(values(&answer, "host").is_disjoint(&before), answer)
+    });
+    for request in requests {
+        let answer = request.join().unwrap_or_else(|_| panic!("a client panicked"));
+        let answer = answer.unwrap_or_else(|why| panic!("a request was cut off: {why}"));
+        assert!(!values(&answer, "host").is_disjoint(&before), "{answer} is none of {before:?}");
+    }
+    docker.ok("rm -f patron");
+    remove(nodes, "waiter");
+}
+
+/// Short ids, and so host names, of the containers of `waiter`.
+fn running_ids(nodes: &Nodes) -> BTreeSet<String> {
+    let filter = "label=com.docker.swarm.service.name=waiter";
+    let ids = nodes.all().iter().map(|docker| docker.ok(&format!("ps -q --filter {filter}")));
+    ids.flat_map(|ids| ids.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 fn an_update_out_of_sequence_is_refused(nodes: &Nodes) {

@@ -174,6 +174,9 @@ pub struct ServiceVip {
     /// Addresses of the tasks that take requests now.
     #[serde(default)]
     pub backends: Vec<Ipv4Addr>,
+    /// Addresses of the tasks that were told to stop and still run: they take no new requests, and finish those that they have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<Ipv4Addr>,
 }
 
 /// The routing mesh: which ports every node answers on, and where their tasks are.
@@ -280,6 +283,9 @@ pub struct IngressPort {
     /// Tasks that take requests now.
     #[serde(default)]
     pub tasks: Vec<IngressTask>,
+    /// Tasks that were told to stop and still run, as in [`ServiceVip::leaving`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<IngressTask>,
 }
 
 /// One task behind a published port.

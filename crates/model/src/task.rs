@@ -198,6 +198,18 @@ pub struct TaskContainerStatus {
     /// Exit code once it ended.
     #[serde(rename = "ExitCode")]
     pub exit_code: i64,
+    /// Its host name, templates filled in; empty: the first twelve digits of its id.
+    #[serde(rename = "GantryHostname", skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+}
+
+impl TaskContainerStatus {
+    /// The names that the container has besides that of its task: its host name, and the short form of its id, which is what it
+    /// takes for its host name when none is given.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let short = self.container_id.get(..12).unwrap_or(&self.container_id);
+        [self.hostname.as_str(), short].into_iter().filter(|name| !name.is_empty())
+    }
 }
 
 /// Ports that a task publishes on its own node.

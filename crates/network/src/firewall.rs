@@ -99,6 +99,8 @@ pub struct MeshPortRules {
     pub entry: Vec<(Ipv4Addr, u16)>,
     /// Where connections that entered elsewhere go: local containers.
     pub local: Vec<(Ipv4Addr, u16)>,
+    /// Where connections lead that may go on, though no new ones follow: to tasks that were told to stop and still run.
+    pub leaving: Vec<(Ipv4Addr, u16)>,
 }
 
 fn link_set(bridges: &[BridgeRules]) -> Set {
@@ -309,14 +311,14 @@ fn postrouting(t: &mut Transaction, rules: &NodeRules) {
     t.rule("postrouting", &Rule::new().saddr_in(loopback, 8).output_in(LINKS).masquerade());
     if let Some(mesh) = &rules.mesh {
         t.rule("postrouting", &Rule::new().saddr_in(loopback, 8).output(&mesh.link).masquerade());
-    }
-    for bridge in &rules.bridges {
         // A node that asks here for a task of its own would get its own address as the source: a martian, and the reply would not
         // leave it. It sees this node's mesh address instead.
         for (address, network) in &mesh.others {
             let back = Rule::new().saddr(*address).daddr_in(network.address(), network.prefix());
             t.rule("postrouting", &back.output(&mesh.link).masquerade());
         }
+    }
+    for bridge in &rules.bridges {
         let (link, ip, prefix) = (bridge.link.as_str(), bridge.subnet.address(), bridge.subnet.prefix());
         // A container that calls a published port of a neighbour (or its own) would be answered past the translation.
         let hairpin = Rule::new().saddr_in(ip, prefix).output(link).ct_status(STATUS_DNAT);

@@ -49,6 +49,7 @@ impl Cluster {
             aliases: vec!["www".into()],
             vip: Some(VIP),
             backends: self.backends.iter().map(|last| ip(*last)).collect(),
+            leaving: vec![],
         };
         let node = |n: usize| MeshNode {
             id: Self::node_id(n),
@@ -97,6 +98,7 @@ impl Cluster {
                 protocol: *protocol,
                 target: 80,
                 tasks: tasks.clone(),
+                leaving: vec![],
             })
             .collect();
     }

@@ -26,6 +26,7 @@ fn state(backend: u8) -> OverlayState {
         aliases: vec![],
         vip: Some(ip(2)),
         backends: vec![ip(backend)],
+        leaving: vec![],
     };
     OverlayState {
         node_id: NodeId::parse("node1").expect("id"),

@@ -14,9 +14,9 @@ use gantry_model::overlay::{
 };
 use gantry_model::secret::{Config, Secret};
 use gantry_model::service::{Service, Version};
-use gantry_model::task::{Task, TaskState};
+use gantry_model::task::{Task, TaskContainerStatus, TaskState};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -240,6 +240,13 @@ fn serves(state: &State, task: &Task) -> bool {
         && answers(state, &task.node_id)
 }
 
+/// Whether a task may still be at the requests that it has, though it was told to stop.
+fn finishes(state: &State, task: &Task) -> bool {
+    task.status.state == TaskState::Running
+        && task.desired_state > TaskState::Complete
+        && answers(state, &task.node_id)
+}
+
 fn address_in(task: &Task, network: &str) -> Option<Ipv4Addr> {
     let attachment = task.networks_attachments.iter().find(|attachment| attachment.network_id == network)?;
     attachment.addresses.iter().find_map(|address| address_of(address))
@@ -251,8 +258,17 @@ fn overlay_network(state: &State, network: &ClusterNetwork) -> Option<OverlayNet
     }
     let spec = &network.network.spec;
     let config = spec.ipam.config.first()?;
+    let here: Vec<(&Service, Vec<String>)> = state
+        .services()
+        .iter()
+        .filter_map(|service| Some((service.as_ref(), aliases_in(state, service, network)?)))
+        .collect();
+    let taken: HashSet<&str> = here
+        .iter()
+        .flat_map(|(service, aliases)| aliases.iter().chain([&service.spec.name]).map(String::as_str))
+        .collect();
     let mut endpoints = Vec::new();
-    let mut backends: BTreeMap<&str, Vec<Ipv4Addr>> = BTreeMap::new();
+    let mut backends: BTreeMap<&str, Backends> = BTreeMap::new();
     for task in state.members_of(&network.network.id).filter(|task| is_placed(task)) {
         let Some(address) = address_in(task, &network.network.id) else { continue };
         let Some(node_address) = state.node(&task.node_id).and_then(|node| data_address(node)) else {
@@ -261,18 +277,19 @@ fn overlay_network(state: &State, network: &ClusterNetwork) -> Option<OverlayNet
         endpoints.push(OverlayEndpoint {
             address,
             node_address,
-            names: endpoint_names(state, task, &network.network.id),
+            names: endpoint_names(state, task, &network.network.id, &taken),
         });
         if serves(state, task) {
-            backends.entry(task.service_id.as_str()).or_default().push(address);
+            backends.entry(task.service_id.as_str()).or_default().serving.push(address);
+        } else if finishes(state, task) {
+            backends.entry(task.service_id.as_str()).or_default().leaving.push(address);
         }
     }
     endpoints.sort_unstable_by_key(|endpoint| endpoint.address);
-    let mut services: Vec<ServiceVip> = state
-        .services()
+    let mut services: Vec<ServiceVip> = here
         .iter()
-        .filter_map(|service| {
-            service_vip(state, service, network, backends.remove(service.id.as_str()).unwrap_or_default())
+        .map(|(service, aliases)| {
+            service_vip(service, aliases, network, backends.remove(service.id.as_str()).unwrap_or_default())
         })
         .collect();
     services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -291,47 +308,68 @@ fn overlay_network(state: &State, network: &ClusterNetwork) -> Option<OverlayNet
 
 /// The names by which one container is found. A node that does not answer keeps its tunnel entries, so that replies
 /// reach it if only its managers are out of its reach; but its names are gone.
-fn endpoint_names(state: &State, task: &Task, network: &str) -> Vec<String> {
+fn endpoint_names(state: &State, task: &Task, network: &str, taken: &HashSet<&str>) -> Vec<String> {
     let shows = task.desired_state <= TaskState::Complete && task.status.state >= TaskState::Starting;
     if !answers(state, &task.node_id) || (!shows && !task.service_id.is_empty()) {
         return Vec::new();
     }
-    let mut names = vec![task_name(task)];
+    // Programs tell their peers the name that they have: their host name. When it is that of a service, the service is meant.
+    let container = task.status.container_status.iter().flat_map(TaskContainerStatus::names);
+    let mut names: Vec<String> = container.filter(|name| !taken.contains(name)).map(str::to_owned).collect();
     if task.service_id.is_empty() {
         let here = task.networks_attachments.iter().filter(|attachment| attachment.network_id == network);
         names.extend(here.flat_map(|attachment| attachment.aliases.iter().cloned()));
     }
-    names.retain(|name| !name.is_empty());
+    let own = task_name(task);
+    names.retain(|name| !name.is_empty() && *name != own);
     names.sort_unstable();
     names.dedup();
+    // The first is the one that its address is told to have.
+    if !own.is_empty() {
+        names.insert(0, own);
+    }
     names
 }
 
-fn service_vip(
-    state: &State,
-    service: &Service,
-    network: &ClusterNetwork,
-    mut backends: Vec<Ipv4Addr>,
-) -> Option<ServiceVip> {
+/// The addresses of a service's tasks in one network.
+#[derive(Default)]
+struct Backends {
+    serving: Vec<Ipv4Addr>,
+    leaving: Vec<Ipv4Addr>,
+}
+
+/// The aliases of a service in a network that it is in.
+fn aliases_in(state: &State, service: &Service, network: &ClusterNetwork) -> Option<Vec<String>> {
     let id = &network.network.id;
     let is_here = |target: &str| network_of(state, target).is_some_and(|other| other.network.id == *id);
-    let aliases: Vec<String> = targets(service)
+    targets(service)
         .iter()
         .filter(|config| is_here(&config.target))
         .map(|config| config.aliases.clone())
         .reduce(|mut all, more| {
             all.extend(more);
             all
-        })?;
+        })
+}
+
+fn service_vip(
+    service: &Service,
+    aliases: &[String],
+    network: &ClusterNetwork,
+    mut backends: Backends,
+) -> ServiceVip {
+    let id = &network.network.id;
     let vip = service.endpoint.virtual_ips.iter().find(|vip| vip.network_id == *id);
-    backends.sort_unstable();
-    Some(ServiceVip {
+    backends.serving.sort_unstable();
+    backends.leaving.sort_unstable();
+    ServiceVip {
         service_id: service.id.clone(),
         name: service.spec.name.clone(),
-        aliases,
+        aliases: aliases.to_vec(),
         vip: vip.and_then(|vip| address_of(&vip.addr)),
-        backends,
-    })
+        backends: backends.serving,
+        leaving: backends.leaving,
+    }
 }
 
 /// Whether the mesh may have become another one: a node, a network, or a service with a port of the mesh, or its tasks, changed.
@@ -374,13 +412,17 @@ fn ingress_ports(state: &State, service: &Service) -> Vec<IngressPort> {
     if published.is_empty() {
         return Vec::new();
     }
-    let serving = state.tasks_of_service(&service.id).filter(|task| serves(state, task));
-    let mut tasks: Vec<IngressTask> = serving
-        .filter_map(|task| {
-            Some(IngressTask { node: task.node_id.clone(), address: gateway_address(state, task)? })
-        })
-        .collect();
-    tasks.sort_unstable_by(|a, b| (&a.node, a.address).cmp(&(&b.node, b.address)));
+    let those = |which: fn(&State, &Task) -> bool| {
+        let found = state.tasks_of_service(&service.id).filter(|task| which(state, task));
+        let mut tasks: Vec<IngressTask> = found
+            .filter_map(|task| {
+                Some(IngressTask { node: task.node_id.clone(), address: gateway_address(state, task)? })
+            })
+            .collect();
+        tasks.sort_unstable_by(|a, b| (&a.node, a.address).cmp(&(&b.node, b.address)));
+        tasks
+    };
+    let (tasks, leaving) = (those(serves), those(finishes));
     published
         .into_iter()
         .map(|port| IngressPort {
@@ -388,6 +430,7 @@ fn ingress_ports(state: &State, service: &Service) -> Vec<IngressPort> {
             protocol: protocol_of(port),
             target: port.target_port,
             tasks: tasks.clone(),
+            leaving: leaving.clone(),
         })
         .collect()
 }

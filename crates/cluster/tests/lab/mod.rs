@@ -180,7 +180,8 @@ impl TaskController for PretendController {
     async fn container(&self) -> Option<TaskContainerStatus> {
         let state = *self.state()?.borrow();
         let exit_code = if let Pretended::Exited(code) = state { code } else { 0 };
-        Some(TaskContainerStatus { container_id: format!("c-{}", self.context.task.id), pid: 1, exit_code })
+        let container_id = format!("c-{}", self.context.task.id);
+        Some(TaskContainerStatus { container_id, pid: 1, exit_code, ..TaskContainerStatus::default() })
     }
 }
 

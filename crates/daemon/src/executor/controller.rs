@@ -201,6 +201,7 @@ impl TaskController for Controller {
             container_id: view.id.to_string(),
             pid: i64::from(view.state.pid),
             exit_code: i64::from(view.state.exit_code),
+            hostname: view.config.hostname.clone(),
         })
     }
 }

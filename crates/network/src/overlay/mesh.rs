@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Routing table of entry node *i* is this plus *i*.
 const TABLES: u32 = 0x6779_0000;
+const UDP: u8 = 17;
 /// Place of our rules: before the main table (32 766).
 const PRIORITY: u32 = 26_000;
 
@@ -46,6 +47,7 @@ fn port_rules(port: &IngressPort, own: &MeshNode, nodes: &[MeshNode]) -> MeshPor
         published: port.published,
         entry: Vec::new(),
         local: Vec::new(),
+        leaving: Vec::new(),
     };
     for task in &port.tasks {
         if task.node == own.id {
@@ -54,6 +56,13 @@ fn port_rules(port: &IngressPort, own: &MeshNode, nodes: &[MeshNode]) -> MeshPor
         } else if let Some(node) = nodes.iter().find(|node| node.id == task.node) {
             // One entry for each task, so that a node gets connections in proportion to its tasks.
             rules.entry.push((node.entered_at(own), port.published));
+        }
+    }
+    for task in &port.leaving {
+        if task.node == own.id {
+            rules.leaving.push((task.address, port.target));
+        } else if let Some(node) = nodes.iter().find(|node| node.id == task.node) {
+            rules.leaving.push((node.entered_at(own), port.published));
         }
     }
     rules.local.sort();
@@ -140,11 +149,13 @@ fn loses(old: Option<&MeshRules>, new: &MeshRules) -> bool {
         now.is_none_or(|now| {
             was.entry.iter().any(|target| !now.entry.contains(target))
                 || was.local.iter().any(|target| !now.local.contains(target))
+                || was.leaving.iter().any(|target| !now.leaving.contains(target))
         })
     })
 }
 
-/// Deletes connections of the mesh that lead to tasks which are no more: UDP would stay with them, TCP would hang.
+/// Deletes connections of the mesh that lead to tasks which are no more: UDP would stay with them, TCP would hang. TCP to a task
+/// that was told to stop goes on until the task has ended.
 pub fn forget_stale(host: &Host, old: Option<&OverlayState>, state: &OverlayState) {
     let Some(rules) = rules(state) else { return };
     let old = old.and_then(self::rules);
@@ -162,6 +173,7 @@ pub fn forget_stale(host: &Host, old: Option<&OverlayState>, state: &OverlayStat
             return false;
         }
         match find(&rules) {
+            Some(port) if protocol != UDP && port.leaving.contains(&answers) => false,
             Some(port) if entries.contains(&entry.original.destination) => !port.local.contains(&answers),
             Some(port) => !port.entry.contains(&answers),
             // A port that is published no more: what led to its tasks.
@@ -195,6 +207,9 @@ mod tests {
         assert!(loses(None, &rules_of(&[1])));
         assert!(!loses(Some(&rules_of(&[1])), &rules_of(&[1, 2])));
         assert!(loses(Some(&rules_of(&[1, 2])), &rules_of(&[2])));
+        let mut ending = rules_of(&[2]);
+        ending.ports[0].leaving = rules_of(&[1]).ports[0].entry.clone();
+        assert!(loses(Some(&ending), &rules_of(&[2])), "what was told to stop has ended");
         let nothing = MeshRules { ports: vec![], ..rules_of(&[]) };
         assert!(loses(Some(&rules_of(&[1])), &nothing));
     }

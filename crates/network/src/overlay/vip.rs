@@ -7,9 +7,29 @@ use gantry_model::overlay::OverlayState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// ICMP code of "host unreachable".
+const HOST_UNREACHABLE: u8 = 1;
+
 /// Virtual address → backends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VipRules(BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>);
+pub struct VipRules(BTreeMap<Ipv4Addr, Backends>);
+
+/// Where the connections to a service go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Backends {
+    /// New ones.
+    serving: Vec<Ipv4Addr>,
+    /// Those that began before the task was told to stop.
+    leaving: Vec<Ipv4Addr>,
+}
+
+impl Backends {
+    fn has(&self, backend: Ipv4Addr) -> bool {
+        self.serving.contains(&backend) || self.leaving.contains(&backend)
+    }
+}
 
 impl VipRules {
     /// Whether there are no services.
@@ -20,20 +40,27 @@ impl VipRules {
     /// Whether a backend or a service went, in comparison with before. Unknown before counts as yes.
     pub fn loses(&self, old: Option<&Self>) -> bool {
         let Some(old) = old else { return !self.0.is_empty() };
-        old.0.iter().any(|(vip, backends)| match self.0.get(vip) {
+        old.0.iter().any(|(vip, was)| match self.0.get(vip) {
             None => true,
-            Some(now) => backends.iter().any(|backend| !now.contains(backend)),
+            Some(now) => {
+                was.serving.iter().any(|backend| !now.serving.contains(backend))
+                    || was.leaving.iter().any(|backend| !now.has(*backend))
+            }
         })
     }
 
-    /// Whether a connection goes to a backend that is no more.
+    /// Whether a connection goes to a backend that is no more. UDP moves on as soon as the backend is told to stop; a TCP
+    /// connection cannot, and may be finished by the backend until that has ended.
     pub fn is_stale(&self, entry: &Entry) -> bool {
-        match self.0.get(&entry.original.destination) {
-            Some(backends) => !backends.contains(&entry.reply.source),
+        self.leads_nowhere(entry.original.protocol, entry.original.destination, entry.reply.source)
+    }
+
+    fn leads_nowhere(&self, protocol: u8, vip: Ipv4Addr, backend: Ipv4Addr) -> bool {
+        match self.0.get(&vip) {
+            Some(now) if protocol == UDP => !now.serving.contains(&backend),
+            Some(now) => !now.has(backend),
             // A translated connection to an address that is no service (any more).
-            None => {
-                entry.original.destination != entry.reply.source && !entry.original.destination.is_loopback()
-            }
+            None => vip != backend && !vip.is_loopback(),
         }
     }
 }
@@ -47,10 +74,14 @@ pub fn rules(state: Option<&OverlayState>, networks: &BTreeSet<&str>) -> VipRule
         }
         for service in &network.services {
             if let Some(vip) = service.vip {
-                let mut backends = service.backends.clone();
-                backends.sort();
-                backends.dedup();
-                rules.insert(vip, backends);
+                let sorted = |backends: &[Ipv4Addr]| {
+                    let mut backends = backends.to_vec();
+                    backends.sort();
+                    backends.dedup();
+                    backends
+                };
+                let (serving, leaving) = (sorted(&service.backends), sorted(&service.leaving));
+                rules.insert(vip, Backends { serving, leaving });
             }
         }
     }
@@ -69,11 +100,13 @@ pub fn table(name: &str, rules: &VipRules) -> Transaction {
     t.base_chain("refuse", ChainKind::Filter, Hook::Output, 0);
     for (vip, backends) in &rules.0 {
         let rule = Rule::new().daddr(*vip);
-        if backends.is_empty() {
-            // "No route to host" at once, instead of silence.
-            t.rule("refuse", &rule.with(Expr::Reject { code: 1 }));
+        if backends.serving.is_empty() {
+            // At once, instead of silence. A reset also ends a connection whose backend is gone, which would take an ICMP message for
+            // a passing trouble.
+            t.rule("refuse", &rule.clone().protocol(TCP).with(Expr::RejectTcp));
+            t.rule("refuse", &rule.with(Expr::Reject { code: HOST_UNREACHABLE }));
         } else {
-            t.rule("output", &rule.dnat_random(backends));
+            t.rule("output", &rule.dnat_random(&backends.serving));
         }
     }
     t
@@ -85,7 +118,20 @@ mod tests {
 
     fn rules_of(backends: &[u8]) -> VipRules {
         let ip = |last| Ipv4Addr::new(10, 0, 1, last);
-        VipRules([(ip(2), backends.iter().map(|last| ip(*last)).collect())].into())
+        let serving = backends.iter().map(|last| ip(*last)).collect();
+        VipRules([(ip(2), Backends { serving, leaving: vec![] })].into())
+    }
+
+    #[test]
+    fn tcp_stays_with_a_backend_that_was_told_to_stop_until_it_has_ended() {
+        let ip = |last| Ipv4Addr::new(10, 0, 1, last);
+        let mut stopping = rules_of(&[6]);
+        stopping.0.get_mut(&ip(2)).unwrap().leaving = vec![ip(5)];
+        assert!(stopping.loses(Some(&rules_of(&[5, 6]))));
+        let stale = |rules: &VipRules, protocol| rules.leads_nowhere(protocol, ip(2), ip(5));
+        assert!(!stale(&stopping, TCP) && stale(&stopping, UDP));
+        assert!(rules_of(&[6]).loses(Some(&stopping)));
+        assert!(stale(&rules_of(&[6]), TCP));
     }
 
     #[test]

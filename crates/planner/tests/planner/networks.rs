@@ -6,8 +6,8 @@ use gantry_model::network::{Ipam, IpamConfig, NetworkSpec};
 use gantry_model::node::NodeState;
 use gantry_model::overlay::{OverlayState, Transport};
 use gantry_model::service::{EndpointSpec, NetworkAttachmentConfig, PortConfig, ServiceSpec};
-use gantry_model::task::TaskState;
-use gantry_planner::{Assigner, assignment};
+use gantry_model::task::{TaskContainerStatus, TaskState, TaskStatus};
+use gantry_planner::{Assigner, Change, assignment};
 use std::net::Ipv4Addr;
 
 fn joined(name: &str, replicas: u64, network: &str) -> ServiceSpec {
@@ -69,6 +69,55 @@ fn networks_get_identifiers_and_subnets_that_do_not_overlap() {
 }
 
 #[test]
+fn subnets_are_looked_for_where_no_node_is() {
+    let mut world = World::new(2);
+    world.change_node(1, |node| node.status.addr = "10.0.3.7:2377".into());
+    world.change_node(2, |node| node.data_path_addr = "10.2.0.5".into());
+    let ids: Vec<String> =
+        ["a", "b"].into_iter().map(|name| world.create_network(name, NetworkSpec::default())).collect();
+    world.settle();
+    let subnet_of = |world: &World, id: &str| {
+        world.state.networks().get(id).expect("the network").network.spec.ipam.config[0].subnet.clone()
+    };
+    assert_eq!([subnet_of(&world, &ids[0]), subnet_of(&world, &ids[1])], ["10.1.0.0/24", "10.1.1.0/24"]);
+    let refused = gantry_planner::validate::network_spec(
+        &world.state,
+        NetworkSpec { name: "c".into(), ..subnet("10.0.2.0/23") },
+    );
+    let sentence = refused.expect_err("a node is in it").to_string();
+    assert!(sentence.contains("10.0.2.0/23 holds the address 10.0.3.7 of node"), "{sentence}");
+}
+
+#[test]
+fn tasks_are_found_by_the_host_name_and_the_short_id_of_their_containers() {
+    let mut world = World::new(1);
+    let net = world.create_network("net", NetworkSpec::default());
+    world.settle();
+    let web = world.create(joined("web", 1, &net));
+    world.until("a task", |world| world.running(&web).len() == 1);
+    let task = world.running(&web)[0].clone();
+    let container_status = Some(TaskContainerStatus {
+        container_id: "0123456789abcdef".into(),
+        hostname: "front-1".into(),
+        ..TaskContainerStatus::default()
+    });
+    let status = TaskStatus { container_status, ..task.status.clone() };
+    world.apply(&[Change::Status { task: task.id.clone(), status }]);
+    let names = overlay(&world, 1).networks[0].endpoints[0].names.clone();
+    assert_eq!(names, [format!("web.1.{}", task.id), "0123456789ab".to_owned(), "front-1".to_owned()]);
+    // The host name of each task of a stack's service is often the service's own name, and then means the service.
+    let mut spec = joined("front", 1, &net);
+    spec.task_template.networks[0].aliases = vec!["front-1".into()];
+    world.create(spec);
+    world.settle();
+    let endpoints = overlay(&world, 1).networks[0].endpoints.clone();
+    assert!(
+        endpoints.iter().all(|endpoint| !endpoint.names.contains(&"front-1".to_owned())),
+        "{endpoints:?}"
+    );
+}
+
+#[test]
 fn nodes_see_members_services_and_backends_of_their_networks_only() {
     let mut world = World::new(3);
     let front = world.create_network("front", NetworkSpec::default());
@@ -114,6 +163,33 @@ fn nodes_see_members_services_and_backends_of_their_networks_only() {
         .find(|endpoint| endpoint.address == address)
         .expect("its tunnel entry");
     assert!(endpoint.names.is_empty(), "its name is gone, its tunnel entry stays");
+}
+
+#[test]
+fn tasks_that_were_told_to_stop_leave_when_they_have_stopped() {
+    let mut world = World::new(1);
+    let net = world.create_network("net", NetworkSpec::default());
+    world.settle();
+    let mut spec = joined("web", 2, &net);
+    publish(&mut spec, &[(8080, 80)]);
+    let web = world.create(spec);
+    world.until("2 tasks", |world| world.running(&web).len() == 2);
+    let before = overlay(&world, 1);
+    assert_eq!(
+        (before.networks[0].services[0].backends.len(), before.networks[0].services[0].leaving.len()),
+        (2, 0)
+    );
+    world.update(&web, |spec| spec.mode.replicated.as_mut().expect("replicated").replicas = Some(1));
+    world.settle();
+    let told = overlay(&world, 1);
+    let (service, port) = (&told.networks[0].services[0], &told.ingress.as_ref().expect("a mesh").ports[0]);
+    assert_eq!((service.backends.len(), service.leaving.len()), (1, 1));
+    assert_eq!((port.tasks.len(), port.leaving.len()), (1, 1));
+    assert_eq!(port.leaving[0].address, service.leaving[0]);
+    world.steps(2);
+    let after = overlay(&world, 1);
+    assert!(after.networks[0].services[0].leaving.is_empty());
+    assert!(after.ingress.expect("a mesh").ports[0].leaving.is_empty());
 }
 
 #[test]

@@ -285,7 +285,7 @@ fn an_attachment_gets_its_address_on_its_node_and_goes_when_its_container_has_go
     assert_eq!((task.status.state, &task.node_id), (TaskState::Assigned, &node(2)));
     assert_eq!(task.networks_attachments[0].addresses, ["10.0.1.2/24"]);
     let overlay = gantry_planner::assignment(&world.state, &node(2)).overlay.expect("an overlay");
-    assert_eq!(overlay.networks[0].endpoints[0].names, ["sh", "shell"]);
+    assert_eq!(overlay.networks[0].endpoints[0].names, ["shell", "sh"]);
 
     world.until("it runs", |world| {
         world.state.task(&id).is_some_and(|task| task.status.state == TaskState::Running)
