@@ -414,16 +414,16 @@ fn zone(network: &OverlayNetwork) -> Zone {
         }
     }
     for service in &network.services {
-        let tasks = format!("tasks.{}", service.name).to_ascii_lowercase();
-        zone.names.insert(tasks, service.backends.clone());
         let answer = service.vip.map_or_else(|| service.backends.clone(), |vip| vec![vip]);
         for name in std::iter::once(&service.name).chain(&service.aliases) {
-            // A name of a service goes before the same name of a container.
-            let addresses = zone.names.entry(name.to_ascii_lowercase()).or_default();
-            if *name == service.name {
-                addresses.clone_from(&answer);
-            } else {
-                addresses.extend(&answer);
+            for (called, answer) in [(name.clone(), &answer), (format!("tasks.{name}"), &service.backends)] {
+                // A name of a service goes before the same name of a container.
+                let addresses = zone.names.entry(called.to_ascii_lowercase()).or_default();
+                if *name == service.name {
+                    addresses.clone_from(answer);
+                } else {
+                    addresses.extend(answer);
+                }
             }
         }
         if let Some(vip) = service.vip {
