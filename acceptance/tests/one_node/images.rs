@@ -126,4 +126,8 @@ fn a_hostile_archive_is_refused_whole(nodes: &Nodes) {
     std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap_or_else(|e| panic!("write: {e}"));
     assert_ne!(docker.try_run(["load", "-i", &cut.display().to_string()]).code, 0);
     assert_eq!(docker.ok("images -aq"), before);
+    // Refused at its first block: the client is still sending, and has to be told why all the same.
+    let junk = vec![b'x'; 20 << 20];
+    let answer = docker.with_input("load", &junk);
+    assert!(answer.code != 0 && answer.err.contains("load images from the archive"), "{}", answer.err);
 }

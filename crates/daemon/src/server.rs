@@ -1,6 +1,7 @@
 //! The HTTP server: accepts connections, looks at the first head of each, and gives it to hyper or reads it by hand.
 
 mod head;
+mod linger;
 mod prefixed;
 mod raw;
 mod service;
@@ -9,6 +10,7 @@ use crate::listen::Listener;
 use axum::Router;
 use head::Peeked;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use linger::Lingering;
 use prefixed::Prefixed;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -98,7 +100,7 @@ where
     // A client that closes its side is gone (hijacked connections are no longer hyper's): followers of logs and events that
     // left would otherwise stay until there is something to write.
     builder.half_close(false).timer(TokioTimer::new());
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(Lingering::new(stream)), service).with_upgrades();
     tokio::pin!(connection);
     let mut stopping = false;
     loop {
