@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::oci::{Healthcheck, RunConfig};
 
 /// Applies instructions to a configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME,
-/// WORKDIR, SHELL and `HEALTHCHECK NONE`.
+/// WORKDIR, SHELL and HEALTHCHECK.
 pub fn apply_changes(config: &mut RunConfig, changes: &[String]) -> Result<()> {
     for change in changes {
         apply(config, change.trim())
@@ -61,17 +61,47 @@ fn apply(config: &mut RunConfig, change: &str) -> std::result::Result<(), &'stat
                 Some(Healthcheck { test: Some(vec!["NONE".to_owned()]), ..Healthcheck::default() });
         }
         "HEALTHCHECK" => {
-            let command_line =
-                rest.strip_prefix("CMD ").ok_or("only NONE and CMD without options are known here")?;
-            let test = match json_list(command_line.trim()) {
-                Some(list) => [vec!["CMD".to_owned()], list].concat(),
-                None => vec!["CMD-SHELL".to_owned(), command_line.trim().to_owned()],
-            };
-            config.healthcheck = Some(Healthcheck { test: Some(test), ..Healthcheck::default() });
+            config.healthcheck = Some(healthcheck(rest)?);
         }
         _ => return Err("not an instruction that can be applied to an image"),
     }
     Ok(())
+}
+
+/// `[--interval=…] … CMD command`.
+fn healthcheck(text: &str) -> std::result::Result<Healthcheck, &'static str> {
+    let mut check = Healthcheck::default();
+    let mut rest = text;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, behind) = option.split_once(char::is_whitespace).ok_or("CMD is missing")?;
+        let (name, value) = option.split_once('=').ok_or("an option needs a value")?;
+        let time = || {
+            let time = gantry_model::duration::parse(value).map_err(|_| "not a duration")?;
+            i64::try_from(time.as_nanos()).map_err(|_| "the duration is too long")
+        };
+        match name {
+            "interval" => check.interval = Some(time()?),
+            "timeout" => check.timeout = Some(time()?),
+            "start-period" => check.start_period = Some(time()?),
+            "start-interval" => check.start_interval = Some(time()?),
+            "retries" => {
+                let count: u32 = value.parse().map_err(|_| "retries is not a number")?;
+                check.retries = Some(i64::from(count));
+            }
+            _ => return Err("unknown option of HEALTHCHECK"),
+        }
+        rest = behind.trim_start();
+    }
+    let (word, command_line) = rest.split_once(char::is_whitespace).ok_or("expected CMD or NONE")?;
+    if !word.eq_ignore_ascii_case("cmd") {
+        return Err("expected CMD or NONE");
+    }
+    let command_line = command_line.trim();
+    check.test = Some(match json_list(command_line) {
+        Some(list) => [vec!["CMD".to_owned()], list].concat(),
+        None => vec!["CMD-SHELL".to_owned(), command_line.to_owned()],
+    });
+    Ok(check)
 }
 
 fn json_list(text: &str) -> Option<Vec<String>> {
@@ -143,6 +173,7 @@ mod tests {
             "WORKDIR /srv",
             "WORKDIR sub",
             "VOLUME /data",
+            "HEALTHCHECK --interval=5s --retries=2 CMD curl -f x",
         ];
         apply_changes(&mut config, &changes.map(str::to_owned)).expect("instructions");
         assert_eq!(config.cmd, Some(vec!["a".to_owned(), "b".to_owned()]));
@@ -152,7 +183,19 @@ mod tests {
         assert_eq!(ports.keys().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
         assert_eq!(config.labels.expect("labels")["l"], "v w");
         assert_eq!(config.working_dir, "/srv/sub");
-        for bad in ["RUN x", "CMD", "EXPOSE http", "ENV ='x'", "LABEL \"a=b"] {
+        let check = config.healthcheck.expect("health check");
+        assert_eq!(check.test.expect("test"), ["CMD-SHELL", "curl -f x"]);
+        assert_eq!((check.interval, check.timeout, check.retries), (Some(5_000_000_000), None, Some(2)));
+        for bad in [
+            "HEALTHCHECK --interval=x CMD a",
+            "HEALTHCHECK --retries=1",
+            "HEALTHCHECK RUN a",
+            "RUN x",
+            "CMD",
+            "EXPOSE http",
+            "ENV ='x'",
+            "LABEL \"a=b",
+        ] {
             assert!(apply_changes(&mut RunConfig::default(), &[bad.to_owned()]).is_err(), "{bad}");
         }
     }
