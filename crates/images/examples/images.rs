@@ -43,8 +43,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!("{}", pushed.map_err(|error| error.chain())?.digest);
         }
         ("load", [file]) => {
-            let loaded =
-                store.load(BufReader::new(std::fs::File::open(file)?)).map_err(|error| error.chain())?;
+            let loaded = store
+                .load(BufReader::new(std::fs::File::open(file)?), None)
+                .map_err(|error| error.chain())?;
             println!("{loaded:?}");
         }
         ("save", [file, names @ ..]) => {

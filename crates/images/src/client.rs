@@ -10,7 +10,8 @@ use bytes::Bytes;
 use gantry_model::digest::Digest;
 use gantry_model::reference::Reference;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, LOCATION, RANGE,
+    RETRY_AFTER,
 };
 use http::{Method, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -22,6 +23,7 @@ mod auth;
 mod challenge;
 mod connect;
 mod error;
+mod fetch;
 mod insecure;
 mod login;
 mod proxy;
@@ -33,6 +35,7 @@ mod trust;
 pub use auth::RegistryAuth;
 pub use connect::ConnectError;
 pub use error::ClientError;
+pub use fetch::fetch;
 pub use insecure::InsecureRegistries;
 pub use login::login;
 pub use proxy::{Proxies, ProxyError};
@@ -46,6 +49,8 @@ use token::{Answered, Authorizer};
 use transport::Transport;
 pub(crate) use transport::Upload;
 
+/// The most tags of one repository that are listed.
+const MAX_TAGS: usize = 100_000;
 /// How often a request is repeated after the first time.
 pub(crate) const RETRIES: u32 = 5;
 /// Reads may be redirected to storage; more hops than this are a loop.
@@ -198,7 +203,7 @@ impl Client {
             match result {
                 Err(error) if attempt < error.retries() => {
                     tracing::debug!(%error, attempt, "registry request is repeated");
-                    pause(attempt).await;
+                    pause_after(&error, attempt).await;
                     attempt += 1;
                 }
                 other => return other,
@@ -207,14 +212,17 @@ impl Client {
     }
 
     async fn refusal(&self, request: &Request<'_>, answer: Answer) -> ClientError {
-        let status = answer.status();
+        let (status, retry_after) = (answer.status(), retry_after(answer.headers()));
         let message = error_message(answer, &self.transport).await;
         // Answers to HEAD have no words of their own.
-        let message = message.unwrap_or_else(|| match status {
+        let mut message = message.unwrap_or_else(|| match status {
             StatusCode::UNAUTHORIZED => "unauthorized: authentication required".to_owned(),
             StatusCode::FORBIDDEN => "denied: requested access to the resource is denied".to_owned(),
-            _ => status.to_string(),
+            _ => "it gave no reason".to_owned(),
         });
+        if let Some(wait) = retry_after {
+            message.push_str(&format!(" (it wants to be asked again in {} s)", wait.as_secs()));
+        }
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.denied(message),
             StatusCode::NOT_FOUND if request.url.contains("/manifests/") => {
@@ -225,6 +233,7 @@ impl Client {
                 url: shown(&request.url),
                 status,
                 message,
+                retry_after,
             },
         }
     }
@@ -247,6 +256,47 @@ impl Client {
             return Err(ClientError::Protocol { url: shown(&url), what });
         }
         Ok(Fetched { media_type, digest, content })
+    }
+
+    /// All tags of the repository, in the registry's order.
+    pub async fn tags(&self) -> Result<Vec<String>> {
+        let mut tags = Vec::new();
+        let mut url = self.url("tags/list?n=1000");
+        loop {
+            let answer = self.follow(&url, HeaderMap::new()).await.map_err(|error| match error {
+                ClientError::Status { status: StatusCode::NOT_FOUND, message, .. } => {
+                    ClientError::NotFound { reference: self.repository(), message }
+                }
+                other => other,
+            })?;
+            let next = next_page(answer.headers()).map(|next| self.page(&next, &url)).transpose()?;
+            let content = read_limited(answer, MAX_MANIFEST, &url, &self.transport).await?;
+            let wrong = |what: String| ClientError::Protocol { url: shown(&url), what };
+            let page: TagList = serde_json::from_slice(&content)
+                .map_err(|error| wrong(format!("the list of tags is not valid: {error}")))?;
+            // A page without tags that leads to another one could go on for ever.
+            let empty = page.tags.is_empty();
+            tags.extend(page.tags);
+            match next {
+                Some(next) if !empty && tags.len() < MAX_TAGS => url = next,
+                Some(_) => {
+                    return Err(wrong(format!("the list of tags has no end, or more than {MAX_TAGS}")));
+                }
+                None => return Ok(tags),
+            }
+        }
+    }
+
+    /// The address of the next page, which must be at the registry itself.
+    fn page(&self, next: &str, base: &str) -> Result<String> {
+        let url = self.absolute(next, base)?;
+        match self.is_own(&url) {
+            true => Ok(url),
+            false => Err(ClientError::Protocol {
+                url: shown(base),
+                what: "the next page of the list is at another host".to_owned(),
+            }),
+        }
     }
 
     /// A read, through redirects; repeats what is transient.
@@ -311,7 +361,7 @@ impl Client {
                     );
                     return Err(ClientError::Protocol { url: shown(&url), what });
                 }
-                Err(error) if attempt < error.retries() => pause(attempt).await,
+                Err(error) if attempt < error.retries() => pause_after(&error, attempt).await,
                 Err(error) => return Err(error),
             }
             attempt += 1;
@@ -379,19 +429,44 @@ impl Client {
         let wrong = |what: &str| ClientError::Protocol { url: shown(base), what: what.to_owned() };
         let value = answer.headers().get(LOCATION).ok_or_else(|| wrong("no Location header"))?;
         let text = value.to_str().map_err(|_| wrong("Location is not ASCII"))?;
-        if text.starts_with("https://") || text.starts_with("http://") {
-            if self.security == Security::Verified && text.starts_with("http://") {
-                return Err(wrong("redirect from https to http"));
-            }
-            return Ok(text.to_owned());
-        }
-        let base: Uri = base.parse().map_err(|_| wrong("bad base address"))?;
-        let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else {
-            return Err(wrong("bad base address"));
-        };
-        let path = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
-        Ok(format!("{scheme}://{authority}{path}"))
+        self.absolute(text, base)
     }
+
+    /// An address that an answer to a request at `base` named.
+    fn absolute(&self, text: &str, base: &str) -> Result<String> {
+        let url = absolute(text, base)?;
+        if self.security == Security::Verified && url.starts_with("http://") {
+            let what = "redirect from https to http".to_owned();
+            return Err(ClientError::Protocol { url: shown(base), what });
+        }
+        Ok(url)
+    }
+}
+
+/// The whole address of what may be written relative to `base`.
+fn absolute(text: &str, base: &str) -> Result<String> {
+    if text.starts_with("https://") || text.starts_with("http://") {
+        return Ok(text.to_owned());
+    }
+    let wrong = || ClientError::Protocol { url: shown(base), what: "bad base address".to_owned() };
+    let base: Uri = base.parse().map_err(|_| wrong())?;
+    let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else { return Err(wrong()) };
+    let path = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
+    Ok(format!("{scheme}://{authority}{path}"))
+}
+
+/// A page of the tags of a repository.
+#[derive(serde::Deserialize)]
+struct TagList {
+    #[serde(default, deserialize_with = "gantry_model::nullable")]
+    tags: Vec<String>,
+}
+
+/// The address in `Link: <…>; rel="next"` (RFC 8288).
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(LINK)?.to_str().ok()?;
+    let (address, parameters) = text.trim().strip_prefix('<')?.split_once('>')?;
+    parameters.replace('"', "").contains("rel=next").then(|| address.to_owned())
 }
 
 /// Scheme, host and port of an address: what decides who sees credentials.
@@ -422,13 +497,20 @@ fn range_starts_at(answer: &Answer, offset: u64) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }
 
-/// Waits before the repetition number `attempt`: 0.1 s, 0.2 s, … at most 5 s, with jitter.
-pub(crate) async fn pause(attempt: u32) {
+/// Waits before the repetition number `attempt`: 0.1 s, 0.2 s, … at most 5 s, with jitter; longer if the registry said so.
+pub(crate) async fn pause_after(error: &ClientError, attempt: u32) {
     let mut byte = [0u8; 1];
     // Without entropy there is no jitter, which only matters when many clients fail at once.
     let _ = getrandom::fill(&mut byte);
     let base = Duration::from_millis(100 << attempt.min(6)).min(Duration::from_secs(5));
-    tokio::time::sleep(base + base * u32::from(byte[0]) / 512).await;
+    let wait = base.max(error.retry_after().unwrap_or_default());
+    tokio::time::sleep(wait + base * u32::from(byte[0]) / 512).await;
+}
+
+/// How long a registry wants not to be asked (RFC 9110, 10.2.3). Registries give seconds; a date is passed over.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 async fn read_limited(answer: Answer, limit: u64, url: &str, transport: &Transport) -> Result<Vec<u8>> {
@@ -487,6 +569,19 @@ const _: fn() = || {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_followed_by_their_link() {
+        let link =
+            |text: &'static str| next_page(&HeaderMap::from_iter([(LINK, HeaderValue::from_static(text))]));
+        assert_eq!(
+            link("</v2/a/tags/list?n=2&last=b>; rel=\"next\"").as_deref(),
+            Some("/v2/a/tags/list?n=2&last=b")
+        );
+        assert_eq!(link("<x>; rel=next").as_deref(), Some("x"));
+        assert_eq!(link("<x>; rel=\"prev\""), None);
+        assert_eq!(link("x"), None);
+    }
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {

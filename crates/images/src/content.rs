@@ -206,6 +206,16 @@ impl ContentStore {
         remove_if_there(&self.partial_path(name))
     }
 
+    /// Bytes of all partial blobs.
+    pub fn partials_size(&self) -> Result<u64> {
+        let mut size = 0;
+        for entry in fs::read_dir(&self.folders.partial).map_err(io_error("list", &self.folders.partial))? {
+            let entry = entry.map_err(io_error("list", &self.folders.partial))?;
+            size += entry.metadata().map_or(0, |meta| meta.len());
+        }
+        Ok(size)
+    }
+
     /// Removes the partial blobs that nobody has written to since `time`, and returns their names.
     pub fn expire_partials(&self, time: SystemTime) -> Result<Vec<String>> {
         let mut names = Vec::new();

@@ -16,7 +16,7 @@ use crate::catalog::{Change, ImageRecord, LayerRef};
 use crate::content::Ingest;
 use crate::error::{Error, Result};
 use crate::images::tag_changes;
-use crate::layer::{Decoder, Expected, UnpackedLayer, take_layer};
+use crate::layer::{Expected, UnpackedLayer, take_layer};
 use crate::oci::{
     Compression, Descriptor, History, ImageConfig, Manifest, OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST,
     RunConfig, chain_ids,
@@ -315,9 +315,4 @@ impl<R: Read> Read for GzipTee<R> {
         self.encoder.write_all(&buffer[..count])?;
         Ok(count)
     }
-}
-
-/// Decompresses a stream of any packing.
-pub(crate) fn unpacked_stream(reader: impl Read) -> io::Result<impl Read> {
-    Decoder::new(reader)
 }

@@ -55,6 +55,9 @@ pub enum Error {
     /// A registry refused or failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A repository from which all tags were wanted has none.
+    #[error("repository {0} has no tags")]
+    NoTags(String),
     /// No image for the platform.
     #[error(
         "no matching manifest for {wanted} in the manifest list entries of {reference}: it has {offered}"
@@ -178,7 +181,7 @@ impl Error {
             Error::NoSuchImage(_) | Error::NoMatchingPlatform { .. } | Error::OtherPlatform { .. } => {
                 ErrorKind::NotFound
             }
-            Error::NoRootfs(_) => ErrorKind::NotFound,
+            Error::NoRootfs(_) | Error::NoTags(_) => ErrorKind::NotFound,
             Error::NameInUse { .. } | Error::ImageInUse { .. } | Error::RootfsExists(_) => {
                 ErrorKind::Conflict
             }

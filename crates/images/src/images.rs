@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use gantry_model::digest::{Digest, ImageId};
 use gantry_model::id::ContainerId;
+use gantry_model::platform::Platform;
 use gantry_model::reference::Reference;
 use jiff::Timestamp;
 
@@ -109,7 +110,7 @@ pub enum Removed {
 pub struct Pruned {
     /// Names, images and layers that went.
     pub removed: Vec<Removed>,
-    /// Bytes that were freed, of unpacked layers.
+    /// Bytes that were freed, of unpacked layers and of interrupted downloads.
     pub reclaimed: u64,
 }
 
@@ -147,6 +148,16 @@ impl Store {
         let (config, config_raw) = self.config_of(id)?;
         let layer_folders = self.lowers(&record.chain());
         Ok(Image { id: *id, repo_tags, repo_digests, config, config_raw, record, size, layer_folders })
+    }
+
+    /// Refuses an image that is not for the platform which a request names.
+    pub fn require_platform(&self, name: &str, wanted: &Platform) -> Result<()> {
+        let found = self.get(name)?.config.platform();
+        if wanted.rank(&found).is_some() {
+            return Ok(());
+        }
+        let (found, wanted) = (found.to_string(), wanted.to_string());
+        Err(Error::OtherPlatform { reference: name.to_owned(), found, wanted })
     }
 
     pub(crate) fn config_of(&self, id: &ImageId) -> Result<(ImageConfig, Vec<u8>)> {
@@ -278,6 +289,7 @@ impl Store {
             })?;
         }
         self.collect()?;
+        pruned.reclaimed += self.discard_partials()?;
         let after = self.catalog.read();
         for (chain, layer) in before.iter().filter(|(chain, _)| !after.layers.contains_key(chain)) {
             pruned.removed.push(Removed::Deleted(chain.to_string()));

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use gantry_linux::root::Root;
 use gantry_model::digest::Digest;
@@ -103,6 +103,37 @@ pub fn take_layer(
     Ok((layer, stored))
 }
 
+/// As [`take_layer`] for a layer that is unpacked already: the packed bytes are stored, if they are its packed form.
+pub fn store_layer(
+    source: impl Read,
+    ingest: Ingest,
+    expected: &Expected,
+    limits: &Limits,
+) -> Result<(), LayerError> {
+    let replayed = ingest.length();
+    let mut hasher = Sha256::new();
+    let tee = Tee { source, ingest: Some(ingest), replayed, count: 0 };
+    let expanded = expand(tee, limits, |piece| {
+        hasher.update(&piece);
+        Ok(piece)
+    });
+    let (_, mut tee) = expanded.map_err(|error| match error {
+        ExpandError::Read(source) => LayerError::Read(source),
+        ExpandError::Bomb(ratio) => LayerError::Bomb(ratio),
+        ExpandError::ReceiverGone => LayerError::Read(io::ErrorKind::BrokenPipe.into()),
+    })?;
+    io::copy(&mut tee, &mut io::sink()).map_err(LayerError::Read)?;
+    let actual = Digest::from_bytes(hasher.finalize().into());
+    if let Some(expected) = expected.diff_id.filter(|expected| *expected != actual) {
+        return Err(LayerError::WrongDiffId { expected, actual });
+    }
+    match tee.ingest {
+        Some(ingest) => ingest.commit(expected.digest.as_ref(), expected.size).map(drop),
+        None => Ok(()),
+    }
+    .map_err(LayerError::Content)
+}
+
 fn run<S: Read + Send>(
     source: S,
     ingest: Option<Ingest>,
@@ -123,7 +154,10 @@ fn run<S: Read + Send>(
             let reader = archive.drain().map_err(UnpackError::from)?;
             Ok::<_, UnpackError>((content, reader))
         });
-        let expanded = expand(tee, &pieces, &recycled, limits);
+        let expanded = expand(tee, limits, |piece| {
+            pieces.send(piece).map_err(|_| ExpandError::ReceiverGone)?;
+            Ok(recycled.try_recv().unwrap_or_default())
+        });
         drop(pieces);
         let untarred = untar.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // When unpacking failed, the sending side stopped for that reason; when reading failed, the archive only looks
@@ -150,17 +184,16 @@ enum ExpandError {
     ReceiverGone,
 }
 
-/// Decompresses the source piece by piece into the channel.
+/// Decompresses the source piece by piece; each piece is taken, and a buffer for another one given back.
 fn expand<S: Read>(
     tee: Tee<S>,
-    pieces: &SyncSender<Vec<u8>>,
-    recycled: &Receiver<Vec<u8>>,
     limits: &Limits,
+    mut take: impl FnMut(Vec<u8>) -> Result<Vec<u8>, ExpandError>,
 ) -> Result<(Compression, Tee<S>), ExpandError> {
     let mut decoder = Decoder::new(tee).map_err(ExpandError::Read)?;
     let mut total = 0u64;
+    let mut piece = vec![0; PIECE];
     loop {
-        let mut piece = recycled.try_recv().unwrap_or_default();
         piece.resize(PIECE, 0);
         let mut filled = 0;
         while filled < PIECE {
@@ -172,17 +205,14 @@ fn expand<S: Read>(
             }
         }
         total += filled as u64;
-        let packed = decoder.packed_bytes();
-        if total > Limits::RATIO_FLOOR && total / limits.ratio.max(1) > packed {
+        if limits.is_bomb(total, decoder.packed_bytes()) {
             return Err(ExpandError::Bomb(limits.ratio));
         }
         if filled == 0 {
             return Ok((decoder.compression(), decoder.into_inner()));
         }
         piece.truncate(filled);
-        if pieces.send(piece).is_err() {
-            return Err(ExpandError::ReceiverGone);
-        }
+        piece = take(piece)?;
     }
 }
 
@@ -274,6 +304,33 @@ impl<S: Read> Read for Decoder<S> {
             Decoder::Gzip(decoder) => decoder.read(buffer),
             Decoder::Zstd(decoder) => decoder.read(buffer),
         }
+    }
+}
+
+/// The plain bytes of a stream of any packing, which are refused when they are those of a decompression bomb.
+pub(crate) struct Expanded<S: Read> {
+    decoder: Decoder<Tee<S>>,
+    limits: Limits,
+    total: u64,
+}
+
+impl<S: Read> Expanded<S> {
+    /// Looks at the first bytes of the source.
+    pub fn new(source: S, limits: Limits) -> io::Result<Expanded<S>> {
+        let tee = Tee { source, ingest: None, replayed: 0, count: 0 };
+        Ok(Expanded { decoder: Decoder::new(tee)?, limits, total: 0 })
+    }
+}
+
+impl<S: Read> Read for Expanded<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(buffer)?;
+        self.total += count as u64;
+        if self.limits.is_bomb(self.total, self.decoder.packed_bytes()) {
+            let ratio = self.limits.ratio;
+            return Err(io::Error::other(format!("it expands to more than {ratio} times its packed size")));
+        }
+        Ok(count)
     }
 }
 

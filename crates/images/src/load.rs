@@ -3,7 +3,7 @@
 //! The archive is read once, in whatever order it is: every file becomes a blob, and when all are there the documents
 //! say which of them are images. What no image needs is collected afterwards.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{ImageRecord, LayerRef};
 use crate::content::Stored;
-use crate::create::{LayerSource, unpacked_stream};
+use crate::create::LayerSource;
 use crate::error::{Error, Result};
+use crate::layer::Expanded;
 use crate::oci::{
     Compression, Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Manifest, chain_ids,
     is_index,
@@ -54,29 +55,73 @@ pub(crate) struct ArchivedImage {
 }
 
 impl Store {
-    /// Loads all images of an archive, plain or packed with gzip or zstd. Blocks.
-    pub fn load(self: &Arc<Self>, archive: impl Read) -> Result<Vec<Loaded>> {
+    /// Loads all images of an archive, plain or packed with gzip or zstd; if a platform is given, only those that run on
+    /// it. Blocks.
+    pub fn load(self: &Arc<Self>, archive: impl Read, platform: Option<&Platform>) -> Result<Vec<Loaded>> {
         let lease = self.lease();
         lease.collect_after();
         let files = self.take_files(archive)?;
-        let mut loaded = Vec::new();
         let manifests = self.index_manifests(&files)?;
-        if let Some(list) = files.document(self, "manifest.json")? {
-            let list: Vec<ArchivedImage> = parse(&list, "manifest.json")?;
-            for image in list {
-                loaded.push(self.load_archived(&files, &image, &manifests)?);
+        match files.document(self, "manifest.json")? {
+            Some(list) => {
+                let list: Vec<ArchivedImage> = parse(&list, "manifest.json")?;
+                self.load_list(&files, &list, &manifests, platform)
             }
-        } else if manifests.is_empty() {
-            return Err(Error::archive(ACT, "it has neither manifest.json nor index.json with images"));
-        } else {
-            for entry in &manifests {
-                loaded.extend(self.load_manifest(entry)?);
+            None if manifests.is_empty() => {
+                Err(Error::archive(ACT, "it has neither manifest.json nor index.json with images"))
             }
-            if loaded.is_empty() {
-                return Err(Error::archive(ACT, "none of its images has all its layers in the archive"));
-            }
+            None => self.load_layout(&manifests, platform),
         }
-        Ok(loaded)
+    }
+
+    /// The images of Docker's list, whatever they run on if no platform is given.
+    fn load_list(
+        &self,
+        files: &Files,
+        list: &[ArchivedImage],
+        manifests: &[IndexEntry],
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>> {
+        let (mut loaded, mut others) = (Vec::new(), BTreeSet::new());
+        for image in list {
+            let config = files.find(&image.config).ok_or_else(|| missing(&image.config))?;
+            if let Some(wanted) = platform {
+                let found = self.config_document(&config.digest)?.platform();
+                if wanted.rank(&found).is_none() {
+                    others.insert(found.to_string());
+                    continue;
+                }
+            }
+            loaded.push(self.load_archived(files, image, config, manifests)?);
+        }
+        match platform {
+            Some(wanted) if loaded.is_empty() && !others.is_empty() => Err(no_such_platform(wanted, &others)),
+            _ => Ok(loaded),
+        }
+    }
+
+    /// The images of an OCI layout without Docker's list: those for the platform, or for this host if none is given, or
+    /// the only one there is.
+    fn load_layout(&self, manifests: &[IndexEntry], platform: Option<&Platform>) -> Result<Vec<Loaded>> {
+        let mut complete = Vec::new();
+        for entry in manifests {
+            complete.extend(self.complete(entry)?);
+        }
+        if complete.is_empty() {
+            return Err(Error::archive(ACT, "none of its images has all its layers in the archive"));
+        }
+        let host = Platform::host();
+        let wanted = platform.unwrap_or(&host);
+        let fits = |image: &&Complete<'_>| wanted.rank(&image.platform).is_some();
+        let mut chosen: Vec<&Complete<'_>> = complete.iter().filter(fits).collect();
+        if chosen.is_empty() && platform.is_none() && complete.len() == 1 {
+            chosen.extend(&complete);
+        }
+        if chosen.is_empty() {
+            let others = complete.iter().map(|image| image.platform.to_string()).collect();
+            return Err(no_such_platform(wanted, &others));
+        }
+        chosen.into_iter().map(|image| self.load_complete(image)).collect()
     }
 
     /// Makes a blob of every file.
@@ -84,7 +129,7 @@ impl Store {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             Error::archive_because(ACT, "it can't be read", error)
         };
-        let plain = unpacked_stream(archive).map_err(|error| failed(error.into()))?;
+        let plain = Expanded::new(archive, self.limits).map_err(|error| failed(error.into()))?;
         let mut reader = TarReader::new(BufReader::with_capacity(256 * 1024, plain));
         let mut files = Files::default();
         let mut left = self.limits.bytes;
@@ -142,6 +187,7 @@ impl Store {
         while let Some((entry, name, depth)) = open.pop() {
             let name = name_of(&entry).or(name);
             let Ok(text) = self.content.read(&entry.digest, MAX_MANIFEST) else { continue };
+            check_size("a manifest", &entry, text.len() as u64)?;
             let value: serde_json::Value = parse(&text, "a manifest")?;
             let nested = is_index(&entry.media_type) || value.get("manifests").is_some();
             if nested && depth < 4 {
@@ -157,10 +203,18 @@ impl Store {
         Ok(found)
     }
 
-    fn load_archived(&self, files: &Files, image: &ArchivedImage, known: &[IndexEntry]) -> Result<Loaded> {
-        let missing = |path: &str| Error::archive(ACT, format!("file {path:?} is missing"));
-        let config = files.find(&image.config).ok_or_else(|| missing(&image.config))?;
-        let names = image.repo_tags.iter().map(|tag| Reference::parse(tag).map_err(Error::from));
+    fn load_archived(
+        &self,
+        files: &Files,
+        image: &ArchivedImage,
+        config: Stored,
+        known: &[IndexEntry],
+    ) -> Result<Loaded> {
+        let names = image.repo_tags.iter().map(|tag| {
+            let name = Reference::parse(tag)?;
+            // Whether the image has this digest is not the archive's to say.
+            if name.digest().is_some() { Err(Error::TagWithDigest(tag.clone())) } else { Ok(name) }
+        });
         let names: Vec<Reference> = names.collect::<Result<_>>()?;
         let blobs = image.layers.iter().map(|path| files.find(path).ok_or_else(|| missing(path)));
         let blobs: Vec<Stored> = blobs.collect::<Result<_>>()?;
@@ -179,22 +233,30 @@ impl Store {
         }
     }
 
-    /// An image of an OCI layout without Docker's list. Other platforms, whose layers are left out, are passed over.
-    fn load_manifest(&self, entry: &IndexEntry) -> Result<Option<Loaded>> {
+    /// An image of an OCI layout, if all of it is there: other platforms, whose layers are left out, and attestations are
+    /// passed over.
+    fn complete<'a>(&self, entry: &'a IndexEntry) -> Result<Option<Complete<'a>>> {
         let manifest = &entry.manifest;
-        let complete = manifest.layers.iter().all(|layer| self.content.has(&layer.digest));
-        let Some(config) = self.content.size(&manifest.config.digest).ok().filter(|_| complete) else {
-            return Ok(None);
-        };
-        let config = Stored { digest: manifest.config.digest, size: config };
-        let document: ImageConfig =
-            parse(&self.content.read(&config.digest, MAX_CONFIG)?, "a configuration")?;
-        if document.os == "unknown" || Platform::host().rank(&document.platform()).is_none() {
-            return Ok(None);
+        let sizes = manifest.layers.iter().chain([&manifest.config]);
+        for (blob, size) in sizes.map(|blob| (blob, self.content.size(&blob.digest))) {
+            let Ok(size) = size else { return Ok(None) };
+            check_size("a blob", blob, size)?;
         }
+        let config = Stored { digest: manifest.config.digest, size: manifest.config.size };
+        let document = self.config_document(&config.digest)?;
+        let image = Complete { entry, config, platform: document.platform() };
+        Ok(Some(image).filter(|_| document.os != "unknown"))
+    }
+
+    fn load_complete(&self, image: &Complete<'_>) -> Result<Loaded> {
+        let entry = image.entry;
         let name = entry.name.as_deref().and_then(|name| Reference::parse(name).ok());
-        self.load_layers(config, &manifest.layers, Some(&entry.descriptor), name.into_iter().collect())
-            .map(Some)
+        let names = name.filter(|name| name.digest().is_none()).into_iter().collect();
+        self.load_layers(image.config, &entry.manifest.layers, Some(&entry.descriptor), names)
+    }
+
+    fn config_document(&self, digest: &Digest) -> Result<ImageConfig> {
+        parse(&self.content.read(digest, MAX_CONFIG)?, "a configuration")
     }
 
     fn load_layers(
@@ -204,8 +266,7 @@ impl Store {
         manifest: Option<&Descriptor>,
         names: Vec<Reference>,
     ) -> Result<Loaded> {
-        let text = self.content.read(&config.digest, MAX_CONFIG)?;
-        let document: ImageConfig = parse(&text, "a configuration")?;
+        let document = self.config_document(&config.digest)?;
         let diff_ids = &document.rootfs.diff_ids;
         if diff_ids.len() != blobs.len() || blobs.len() > MAX_LAYERS {
             let what = format!("an image has {} layers, its configuration {}", blobs.len(), diff_ids.len());
@@ -274,7 +335,7 @@ impl Store {
         if !known {
             self.layer_from_blob(chain, &blob.digest, diff_id)?;
         } else {
-            self.check_diff_id(blob, diff_id)?;
+            self.check_diff_id(&blob.digest, diff_id)?;
         }
         let mut blob = blob.clone();
         if blob.media_type.is_empty() {
@@ -283,12 +344,12 @@ impl Store {
         Ok(LayerRef { blob, diff_id: *diff_id })
     }
 
-    /// The layer is unpacked already; that the archive's blob is really its packed form has still to be shown.
-    fn check_diff_id(&self, blob: &Descriptor, expected: &Digest) -> Result<()> {
+    /// The layer is unpacked already; that this blob is really its packed form has still to be shown. Blocks.
+    pub(crate) fn check_diff_id(&self, blob: &Digest, expected: &Digest) -> Result<()> {
         use sha2::Digest as _;
-        let path = self.content.path(&blob.digest);
+        let path = self.content.path(blob);
         let mut reader =
-            unpacked_stream(self.content.open_blob(&blob.digest)?).map_err(Error::io("read", &path))?;
+            Expanded::new(self.content.open_blob(blob)?, self.limits).map_err(Error::io("read", &path))?;
         let mut hasher = sha2::Sha256::new();
         let mut buffer = vec![0u8; 256 * 1024];
         loop {
@@ -303,8 +364,32 @@ impl Store {
             return Ok(());
         }
         let source = crate::layer::LayerError::WrongDiffId { expected: *expected, actual };
-        Err(Error::Layer { layer: blob.digest.to_string(), source })
+        Err(Error::Layer { layer: blob.to_string(), source })
     }
+}
+
+/// An image of an OCI layout that is there as a whole.
+struct Complete<'a> {
+    entry: &'a IndexEntry,
+    config: Stored,
+    platform: Platform,
+}
+
+fn missing(path: &str) -> Error {
+    Error::archive(ACT, format!("file {path:?} is missing"))
+}
+
+fn no_such_platform(wanted: &Platform, others: &BTreeSet<String>) -> Error {
+    let list: Vec<&str> = others.iter().map(String::as_str).take(50).collect();
+    Error::archive(ACT, format!("none of its images is for {wanted}: it has {}", list.join(", ")))
+}
+
+fn check_size(what: &str, named: &Descriptor, found: u64) -> Result<()> {
+    if named.size == found {
+        return Ok(());
+    }
+    let Descriptor { digest, size, .. } = named;
+    Err(Error::archive(ACT, format!("{what}, {digest}, has {found} bytes instead of {size}")))
 }
 
 /// A manifest that the archive's index leads to.

@@ -16,8 +16,8 @@ use crate::catalog::{Change, ImageRecord, LayerRef, PinRecord};
 use crate::client::{Access, Client, Fetched, Registries, RegistryAuth};
 use crate::error::{Error, Result};
 use crate::oci::{
-    Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_LAYERS, Manifest, OCI_INDEX, OCI_MANIFEST, chain_ids,
-    is_index,
+    DOCKER_CONFIG, Descriptor, ImageConfig, Index, MAX_CONFIG, MAX_LAYERS, Manifest, OCI_CONFIG, OCI_INDEX,
+    OCI_MANIFEST, chain_ids, is_index,
 };
 use crate::progress::{LayerStatus, Progress, ProgressSink};
 use crate::store::Store;
@@ -81,6 +81,27 @@ impl Store {
         Ok(pulled.0)
     }
 
+    /// Pulls all tags of a repository, one after the other (`docker pull -a`). The first that fails ends it.
+    pub async fn pull_all(
+        self: &Arc<Self>,
+        repository: &Reference,
+        options: &PullOptions,
+        progress: Arc<dyn ProgressSink>,
+    ) -> Result<Vec<Pulled>> {
+        let registry =
+            Client::open(repository, Access::Pull, options.auth.clone(), &options.registries).await?;
+        let tags = registry.tags().await?;
+        if tags.is_empty() {
+            return Err(Error::NoTags(repository.familiar()));
+        }
+        let mut pulled = Vec::with_capacity(tags.len());
+        for tag in tags {
+            let reference = repository.with_tag(&tag)?;
+            pulled.push(self.pull(&reference, options, Arc::clone(&progress)).await?);
+        }
+        Ok(pulled)
+    }
+
     /// Pulls from the first mirror that gives the image whole, else from the registry itself.
     async fn pull_from_any(
         self: &Arc<Self>,
@@ -115,6 +136,7 @@ impl Store {
         let top = client.manifest(&selector).await?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
         let (fetched, manifest) = self.choose(&client, reference, &top, &platform).await?;
+        check_config_type(reference, &manifest)?;
         let (config, raw) = self.fetch_config(&client, reference, &manifest).await?;
         check_layers(reference, &manifest, &config)?;
         if manifest_is_direct(&top, &fetched)
@@ -418,6 +440,21 @@ fn offered(index: &Index) -> String {
         platforms.filter(|platform| platform.os != "unknown").map(|platform| platform.normal().to_string());
     let list: Vec<String> = known.take(50).collect();
     if list.is_empty() { "no entry for any platform".to_owned() } else { list.join(", ") }
+}
+
+/// Artifacts (charts, signatures, …) are manifests too, but nothing that a container could be made of.
+fn check_config_type(reference: &Reference, manifest: &Manifest) -> Result<()> {
+    let media_type = manifest.config.media_type.as_str();
+    // The last ones are what old registries and builders wrote for images.
+    let image = [OCI_CONFIG, DOCKER_CONFIG, "", "application/octet-stream", "application/json", "text/html"];
+    if image.contains(&media_type) {
+        return Ok(());
+    }
+    Err(Error::Document {
+        document: "manifest",
+        image: reference.familiar(),
+        what: format!("it is of an artifact and not of an image: its configuration is {media_type:?}"),
+    })
 }
 
 fn check_layers(reference: &Reference, manifest: &Manifest, config: &ImageConfig) -> Result<()> {

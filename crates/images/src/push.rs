@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::catalog::{Change, ImageRecord, PinRecord};
-use crate::client::{Access, Client, ClientError, Registries, RegistryAuth, Upload, pause};
+use crate::client::{Access, Client, ClientError, Registries, RegistryAuth, Upload, pause_after};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, MAX_MANIFEST};
 use crate::progress::{LayerStatus, Progress, ProgressSink};
@@ -152,7 +152,7 @@ impl PushTask {
                 Err(Error::Client(error)) if attempt < error.retries() => {
                     tracing::debug!(%error, blob = %digest, "upload is repeated");
                     self.report(LayerStatus::Retrying, 0);
-                    pause(attempt).await;
+                    pause_after(&error, attempt).await;
                     attempt += 1;
                 }
                 Err(error) => return Err(error),

@@ -36,8 +36,9 @@ impl Store {
 
     /// As [`Store::save`], as a stream of pieces; a receiver that goes away ends the work.
     pub fn save_stream(self: &Arc<Self>, names: &[String]) -> Result<mpsc::Receiver<io::Result<Bytes>>> {
-        let chosen = self.choose_saved(names)?;
+        // First the lease: what is chosen must not be collected before it is written.
         let lease = self.lease();
+        let chosen = self.choose_saved(names)?;
         let (pieces, receiver) = mpsc::channel(16);
         let store = Arc::clone(self);
         tokio::task::spawn_blocking(move || {

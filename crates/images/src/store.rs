@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use gantry_model::digest::{Digest, ImageId};
 
-use crate::catalog::{Catalog, Change, ImageRecord, LayerRecord, State};
+use crate::catalog::{Catalog, Change, ImageRecord, LayerRecord, LayerRef, State};
 use crate::content::{ContentStore, random_name, sync_folder};
 use crate::error::{Error, Result};
 use crate::layer::{Expected, UnpackedLayer, sync_tree, take_layer};
@@ -288,8 +288,28 @@ impl Store {
                 self.content.remove(&digest)?;
             }
         }
+        self.content.expire_partials(SystemTime::now() - PARTIAL_LIFE)?;
         drop(leases);
         Ok(freed)
+    }
+
+    /// Removes what interrupted downloads left to be resumed, unless work is in progress, which may be resuming it.
+    /// Returns how many bytes went.
+    pub(crate) fn discard_partials(&self) -> Result<u64> {
+        let leases = lock(&self.leases);
+        if leases.held > 0 {
+            return Ok(0);
+        }
+        let freed = self.content.partials_size()?;
+        self.content.expire_partials(SystemTime::now() + PARTIAL_LIFE)?;
+        Ok(freed)
+    }
+
+    /// Whether an image here has this layer packed in this blob: then it was shown that they belong together.
+    pub(crate) fn knows_pair(&self, layer: &LayerRef) -> bool {
+        let same =
+            |known: &LayerRef| known.blob.digest == layer.blob.digest && known.diff_id == layer.diff_id;
+        self.catalog.read().images.values().any(|image| image.layers.iter().any(same))
     }
 
     /// Unpacks a layer and records it, unless it is there. `open` gives the packed bytes. The lock of the chain id must

@@ -42,6 +42,11 @@ pub struct Limits {
 impl Limits {
     /// Below this size nobody is harmed by an archive that compresses well.
     pub const RATIO_FLOOR: u64 = 2 * 1024 * 1024 * 1024;
+
+    /// Whether so many bytes out of so many packed ones are more than an honest archive has.
+    pub fn is_bomb(&self, expanded: u64, packed: u64) -> bool {
+        expanded > Limits::RATIO_FLOOR && expanded / self.ratio.max(1) > packed
+    }
 }
 
 impl Default for Limits {
@@ -115,6 +120,15 @@ pub enum UnpackError {
     /// More bytes than allowed.
     #[error("archive expands to more than {0} bytes")]
     TooManyBytes(u64),
+    /// A second name of what the archive has not brought before. What is in layers below does not count: each layer is
+    /// unpacked by itself.
+    #[error("hard link {} to {}, which this archive has not brought before it", path.display(), target.display())]
+    NoLinkTarget {
+        /// The link.
+        path: PathBuf,
+        /// Its target.
+        target: PathBuf,
+    },
     /// The kernel refused.
     #[error("{act} {}", path.display())]
     Refused {
@@ -370,10 +384,26 @@ impl Unpacker<'_> {
         if target == at.path {
             return Ok(());
         }
-        let from = self.folder_of_link(&target)?;
-        self.create(at, Kind::HardLink, "link", || {
+        let missing = |target: &Path| UnpackError::NoLinkTarget {
+            path: at.path.to_path_buf(),
+            target: target.to_path_buf(),
+        };
+        let from = match self.folder_of_link(&target) {
+            Err(UnpackError::Root(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(missing(&target));
+            }
+            other => other?,
+        };
+        let linked = self.create(at, Kind::HardLink, "link", || {
             rustix::fs::linkat(&*from, name, at.parent, at.name, AtFlags::empty())
-        })
+        });
+        match linked {
+            // The kernel does not say which of the two is missing, but the folder of the new name was just opened.
+            Err(UnpackError::Refused { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(missing(&target))
+            }
+            other => other,
+        }
     }
 
     /// The folder of a link's target, which must be there: a link makes no folders.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gantry_images::images::PruneOptions;
-use gantry_images::oci::{Manifest, RunConfig};
+use gantry_images::oci::{Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, RunConfig};
 use gantry_images::tarball::TarReader;
 use gantry_images::{
     ChangeKind, ContainerUse, Error, ErrorKind, LayerSource, NewImage, NewLayer, Removed, Store,
@@ -17,6 +17,7 @@ use gantry_images::{
 use gantry_linux::root::{Links, Root};
 use gantry_model::digest::{Digest, ImageId};
 use gantry_model::id::ContainerId;
+use gantry_model::platform::Platform;
 use rustix::fs::FileType;
 use serde_json::json;
 use support::{Archive, image, layer, reference, scratch, store, tree};
@@ -105,7 +106,7 @@ fn saved_images_load_as_they_were() {
     let packed = zstd::encode_all(Cursor::new(&archive), 1).expect("zstd");
     for archive in [archive, packed] {
         let (_b, to) = store();
-        let loaded = to.load(Cursor::new(archive)).expect("load");
+        let loaded = to.load(Cursor::new(archive), None).expect("load");
         assert_eq!(loaded.len(), 2);
         assert_eq!(names(&to).len(), 2);
         assert_eq!(to.resolve("app:1").expect("name"), one);
@@ -138,7 +139,7 @@ fn legacy(tar: &[u8], diff_id: &Digest) -> Vec<u8> {
 fn old_archives_load_too() {
     let (_dir, store) = store();
     let tar = base();
-    let loaded = store.load(Cursor::new(legacy(&tar, &Digest::of(&tar)))).expect("load");
+    let loaded = store.load(Cursor::new(legacy(&tar, &Digest::of(&tar))), None).expect("load");
     assert_eq!(loaded[0].names, ["old:1", "old:2"]);
     let image = store.get("old:2").expect("image");
     assert_eq!(image.record.layers.len(), 2);
@@ -149,12 +150,94 @@ fn old_archives_load_too() {
     assert!(!store.content().has(&Digest::of(&tar)), "the plain one is not kept");
 }
 
+/// An OCI layout of one image for each platform; `bend` may change the index, each layer says its architecture.
+fn layout(architectures: &[&str], bend: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut archive = Archive::new();
+    let mut entries = Vec::new();
+    for architecture in architectures {
+        let tar = Archive::new().file("architecture", architecture.as_bytes()).done();
+        let config = json!({"architecture": architecture, "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [Digest::of(&tar)]}});
+        let config = config.to_string().into_bytes();
+        let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "digest": Digest::of(&config), "size": config.len()},
+            "layers": [{"mediaType": OCI_LAYER, "digest": Digest::of(&tar), "size": tar.len()}]});
+        let manifest = manifest.to_string().into_bytes();
+        entries
+            .push(json!({"mediaType": OCI_MANIFEST, "digest": Digest::of(&manifest), "size": manifest.len(),
+            "annotations": {"io.containerd.image.name": format!("docker.io/library/made:{architecture}")}}));
+        for blob in [&tar, &config, &manifest] {
+            archive = archive.file(&format!("blobs/sha256/{}", Digest::of(blob).hex()), blob);
+        }
+    }
+    let mut index = json!({"schemaVersion": 2, "manifests": entries});
+    bend(&mut index);
+    archive.file("index.json", index.to_string().as_bytes()).file("oci-layout", b"{}").done()
+}
+
+#[test]
+fn a_layout_gives_the_images_of_the_platform() {
+    let loads = |architectures: &[&str], platform: Option<&str>| {
+        let (_dir, store) = store();
+        let platform = platform.map(|text| Platform::parse(text).expect("platform"));
+        let loaded = store.load(Cursor::new(layout(architectures, |_| {})), platform.as_ref());
+        loaded.map(|loaded| loaded.into_iter().flat_map(|image| image.names).collect::<Vec<_>>())
+    };
+    let host = Platform::host().architecture;
+    assert_eq!(loads(&["s390x", &host], None).expect("load"), [format!("made:{host}")]);
+    assert_eq!(loads(&["s390x", &host], Some("linux/s390x")).expect("load"), ["made:s390x"]);
+    assert_eq!(loads(&["s390x"], None).expect("the only one"), ["made:s390x"]);
+    let error = loads(&["s390x", "mips64le"], None).expect_err("none fits").to_string();
+    assert!(error.contains(&format!("linux/{host}")) && error.contains("linux/s390x"), "{error}");
+    assert!(loads(&[&host], Some("linux/s390x")).is_err());
+}
+
+#[test]
+fn dockers_list_is_loaded_for_the_platform_that_is_wanted() {
+    let (_dir, store) = store();
+    let tar = base();
+    let archive = legacy(&tar, &Digest::of(&tar));
+    let platform = |text: &str| Platform::parse(text).expect("platform");
+    let error =
+        store.load(Cursor::new(&archive), Some(&platform("linux/s390x"))).expect_err("none").to_string();
+    assert!(error.contains("linux/s390x") && error.contains("linux/amd64"), "{error}");
+    store.load(Cursor::new(&archive), Some(&platform("linux/amd64"))).expect("load");
+    store.require_platform("old:1", &platform("linux/amd64")).expect("it is");
+    let error = store.require_platform("old:1", &platform("linux/s390x")).expect_err("it is not");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn archives_that_lie_about_sizes_and_digests_are_refused() {
+    let (_dir, store) = store();
+    let host = Platform::host().architecture;
+    let lying = layout(&[&host], |index| index["manifests"][0]["size"] = json!(1));
+    let error = store.load(Cursor::new(lying), None).expect_err("size").to_string();
+    assert!(error.contains("instead of 1"), "{error}");
+    let list = json!([{"Config": "c", "RepoTags": [format!("app@{}", Digest::of(b"x"))], "Layers": []}]);
+    let archive = Archive::new()
+        .file("manifest.json", list.to_string().as_bytes())
+        .file("c", br#"{"os":"linux","architecture":"amd64"}"#);
+    let error = store.load(Cursor::new(archive.done()), None).expect_err("digest").to_string();
+    assert!(error.contains("app@sha256:"), "{error}");
+    assert!(store.list().is_empty());
+}
+
+#[test]
+fn a_prune_takes_interrupted_downloads_along() {
+    let (dir, store) = store();
+    std::fs::write(dir.path().join("partial/half"), [0; 1000]).expect("partial");
+    let options = PruneOptions { dangling_only: true, until: None, filter: &|_| true };
+    assert_eq!(store.prune(options, &nobody).expect("prune").reclaimed, 1000);
+    assert!(!dir.path().join("partial/half").exists());
+}
+
 #[test]
 fn bad_archives_are_refused_and_leave_nothing() {
     let (dir, store) = store();
     let tar = base();
     let lying = legacy(&tar, &Digest::of(b"other"));
-    assert!(store.load(Cursor::new(lying)).expect_err("diff id").chain().contains("diff id"));
+    assert!(store.load(Cursor::new(lying), None).expect_err("diff id").chain().contains("diff id"));
     let cases = [
         (Archive::new().file("x", b"y").done(), "neither manifest.json nor index.json"),
         (Archive::new().file("manifest.json", b"{").done(), "manifest.json is not valid"),
@@ -168,7 +251,7 @@ fn bad_archives_are_refused_and_leave_nothing() {
         (vec![0x1f, 0x8b, 8, 0, 1, 2, 3], "can't be read"),
     ];
     for (archive, expected) in cases {
-        let text = store.load(Cursor::new(archive)).expect_err(expected).chain();
+        let text = store.load(Cursor::new(archive), None).expect_err(expected).chain();
         assert!(text.contains(expected), "{text}");
     }
     assert!(store.list().is_empty());

@@ -73,6 +73,21 @@ fn links_do_not_lead_out() {
 }
 
 #[test]
+fn a_hard_link_to_nothing_names_both_ends() {
+    let dir = scratch();
+    let archive = Archive::new().folder("etc").hardlink("etc/link", "usr/target").done();
+    let error = take(&archive, dir.path()).expect_err("no target");
+    let text = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    let text: String = text.map(|error| format!("{error}: ")).collect();
+    assert!(text.contains("etc/link") && text.contains("usr/target"), "{text}");
+    let in_folder = Archive::new().folder("usr").hardlink("link", "usr/target").done();
+    let error = take(&in_folder, scratch().path()).expect_err("no target");
+    let text = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    let text: String = text.map(|error| format!("{error}: ")).collect();
+    assert!(text.contains("hard link link to usr/target"), "{text}");
+}
+
+#[test]
 fn whiteouts_become_overlayfs_marks() {
     let dir = scratch();
     let archive = Archive::new()

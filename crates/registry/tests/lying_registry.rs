@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use gantry_images::client::fetch;
 use gantry_images::{PullOptions, RegistryAuth};
 use gantry_model::digest::Digest;
 use gantry_model::reference::Reference;
@@ -28,6 +29,9 @@ struct Liar {
     /// Tokens are wanted, and this is one.
     token: Option<&'static str>,
     requests: AtomicUsize,
+    /// So many answers say that there are too many requests, and after how many seconds to ask again.
+    busy: AtomicUsize,
+    retry_after: u64,
 }
 
 async fn answer(State(liar): State<Arc<Liar>>, request: Request) -> Response {
@@ -47,6 +51,11 @@ async fn answer(State(liar): State<Arc<Liar>>, request: Request) -> Response {
         let response = Response::builder().status(401).header("WWW-Authenticate", challenge);
         response.body(Body::from(body)).expect("response")
     };
+    if liar.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        let body = json!({"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}).to_string();
+        let response = Response::builder().status(429).header("Retry-After", liar.retry_after);
+        return response.body(Body::from(body)).expect("response");
+    }
     if let Some(basic) = liar.basic
         && authorization != format!("Basic {basic}")
     {
@@ -280,4 +289,81 @@ async fn a_registry_that_is_not_there_is_named() {
         error.contains(&format!("connect to registry {address}")) && error.contains("refused"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_registry_is_asked_again_when_it_wants() {
+    let mut made = made(|_, _| {});
+    (made.liar.busy, made.liar.retry_after) = (AtomicUsize::new(1), 1);
+    let (_, address) = serve(made.liar).await;
+    let (_dir, store) = store();
+    let start = std::time::Instant::now();
+    pull(&store, &reference(address)).await.expect("pull");
+    assert!(start.elapsed() >= std::time::Duration::from_secs(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_to_come_back_much_later_is_told_at_once() {
+    let mut made = made(|_, _| {});
+    (made.liar.busy, made.liar.retry_after) = (AtomicUsize::new(100), 3600);
+    let (liar, address) = serve(made.liar).await;
+    let (_dir, store) = store();
+    let error = pull(&store, &reference(address)).await.expect_err("busy").chain();
+    assert!(error.contains("slow down") && error.contains("3600 s"), "{error}");
+    assert_eq!(liar.requests.load(Ordering::SeqCst), 1, "it is not asked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_is_no_image() {
+    let chart = "application/vnd.cncf.helm.config.v1+json";
+    let made = made(|_, manifest| manifest["config"]["mediaType"] = json!(chart));
+    let error = refused(made).await;
+    assert!(error.contains("artifact") && error.contains(chart), "{error}");
+}
+
+/// The image's one layer is unpacked here already; what is offered as its packed form is something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_is_not_the_layer_that_is_here_is_refused() {
+    let honest = made(|_, _| {});
+    let (media_type, packed) = honest.liar.files[&honest.layer].clone();
+    let (_, address) = serve(honest.liar).await;
+    let (dir, store) = store();
+    pull(&store, &reference(address)).await.expect("pull");
+    let cut = packed[..packed.len() - 4].to_vec();
+    let other = b"no layer at all".to_vec();
+    for blob in [cut, other] {
+        let mut lie = made(|_, manifest| {
+            manifest["layers"][0]["digest"] = json!(Digest::of(&blob));
+            manifest["layers"][0]["size"] = json!(blob.len());
+        });
+        let digest = Digest::of(&blob);
+        lie.liar.files.insert(format!("/v2/app/blobs/{digest}"), (media_type.clone(), blob.clone()));
+        let (_, address) = serve(lie.liar).await;
+        pull(&store, &reference(address)).await.expect_err("a lie");
+        assert!(!store.content().has(&digest), "it is not kept");
+        // The same if the blob is here for another reason.
+        store.content().put(&blob).expect("put");
+        pull(&store, &reference(address)).await.expect_err("a lie");
+    }
+    assert_eq!(store.list().len(), 1);
+    assert_eq!(std::fs::read_dir(dir.path().join("partial")).expect("partial").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_fetched_by_its_address_and_refusals_are_told() {
+    use tokio::io::AsyncReadExt;
+    let mut liar = Liar::default();
+    liar.files.insert("/some/file".to_owned(), ("text/plain".to_owned(), b"content".to_vec()));
+    let (_, address) = serve(liar).await;
+    let registries = Arc::default();
+    let mut file = fetch(&format!("http://{address}/some/file"), &registries).await.expect("fetch");
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).await.expect("read");
+    assert_eq!(content, b"content");
+    for (wrong, told) in [("other", "404"), ("some/file", "only http and https")] {
+        let scheme = if wrong == "other" { "http" } else { "ftp" };
+        let error =
+            fetch(&format!("{scheme}://{address}/{wrong}"), &registries).await.err().expect("refused");
+        assert!(error.to_string().contains(told), "{error}");
+    }
 }

@@ -44,7 +44,7 @@ async fn by_name(daemon: Shared, Path(rest): Path<String>, call: Call, request: 
     let (name, verb) = rest.rsplit_once('/').unwrap_or((&rest, ""));
     match (request.method(), verb) {
         (&Method::GET, "json") => inspect(&daemon, name, &call).await,
-        (&Method::GET, "history") => history(&daemon, name).await,
+        (&Method::GET, "history") => history(&daemon, name, &call).await,
         (&Method::GET, "get") => transfer::save(&daemon, vec![name.to_owned()], &call).await,
         (&Method::POST, "push") => transfer::push(&daemon, name, &call).await,
         (&Method::POST, "tag") => tag(&daemon, name, &call).await,
@@ -112,6 +112,7 @@ pub(super) async fn usage(daemon: &Daemon, call: &Call) -> Result<(Vec<ImageSumm
 }
 
 async fn inspect(daemon: &Daemon, name: &str, call: &Call) -> Reply {
+    transfer::check_platform(daemon, name, call).await?;
     let name = name.to_owned();
     let image = blocking(daemon, move |images| images.get(&name)).await?;
     stream::json(&view(&image, call))
@@ -156,7 +157,8 @@ fn empty_object() -> serde_json::Value {
     serde_json::Value::Object(serde_json::Map::new())
 }
 
-async fn history(daemon: &Daemon, name: &str) -> Reply {
+async fn history(daemon: &Daemon, name: &str, call: &Call) -> Reply {
+    transfer::check_platform(daemon, name, call).await?;
     let name = name.to_owned();
     let steps = blocking(daemon, move |images| images.history(&name)).await?;
     let answer: Vec<HistoryEntry> = steps

@@ -1,10 +1,15 @@
 //! What goes wrong between this node and a registry.
 
+use std::time::Duration;
+
 use gantry_model::digest::Digest;
 use http::{Method, StatusCode};
 
 use super::{ConnectError, RETRIES};
 use crate::error::ErrorKind;
+
+/// The longest wait that a registry is granted before it is asked again.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// A registry that refused, failed or could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +96,8 @@ pub enum ClientError {
         status: StatusCode,
         /// What the registry said.
         message: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
     },
     /// The answer breaks the specification.
     #[error("{url}: registry answered against the specification: {what}")]
@@ -141,8 +148,18 @@ impl ClientError {
     pub(crate) fn retries(&self) -> u32 {
         match self {
             ClientError::Silent { .. } => 1,
+            // Nobody who waits at a prompt waits for that.
+            _ if self.retry_after().is_some_and(|wait| wait > MAX_WAIT) => 0,
             _ if self.is_transient() => RETRIES,
             _ => 0,
+        }
+    }
+
+    /// How long the registry wants not to be asked (`Retry-After`).
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Status { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::auth::secret;
 use super::challenge::Challenge;
 use super::registries::Security;
 use super::transport::{Transport, Upload};
-use super::{Access, ClientError, RegistryAuth, Result, error_message, read_limited, shown};
+use super::{Access, ClientError, RegistryAuth, Result, error_message, read_limited, retry_after, shown};
 use crate::store::lock;
 
 /// How long a token is good for when its server does not say (the distribution project's token specification).
@@ -236,7 +236,7 @@ impl Authorizer {
             None => self.token_by_password(transport, realm, service).await?,
             Some(token) => self.token_by_refresh(transport, realm, service, token).await?,
         };
-        let status = answer.status();
+        let (status, retry_after) = (answer.status(), retry_after(answer.headers()));
         if !status.is_success() {
             let method = if refresh.is_some() { Method::POST } else { Method::GET };
             let message = error_message(answer, transport)
@@ -247,7 +247,7 @@ impl Authorizer {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
                     ClientError::Denied { access: self.access(), repository: self.shown_scope(), message }
                 }
-                _ => ClientError::Status { method, url: shown(realm), status, message },
+                _ => ClientError::Status { method, url: shown(realm), status, message, retry_after },
             });
         }
         let body = read_limited(answer, 1024 * 1024, realm, transport).await?;

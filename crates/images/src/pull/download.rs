@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::blocking;
 use crate::catalog::LayerRef;
-use crate::client::{Client, ClientError, RETRIES, pause};
+use crate::client::{Client, ClientError, RETRIES, pause_after};
 use crate::error::{Error, Result};
-use crate::layer::{Expected, LayerError, take_layer};
+use crate::layer::{Expected, LayerError, store_layer, take_layer};
 use crate::oci::Descriptor;
 use crate::progress::{LayerStatus, Pace, Progress, ProgressSink};
 use crate::store::Store;
@@ -46,7 +46,7 @@ impl LayerTask {
         let unpacked = self.store.catalog.read().layers.contains_key(&self.chain);
         let stored = self.store.content.size(&blob).is_ok_and(|size| size == self.descriptor.size);
         let layer = LayerRef { blob: self.descriptor.clone(), diff_id: self.diff_id };
-        if unpacked && stored {
+        if unpacked && stored && self.store.knows_pair(&layer) {
             self.report(LayerStatus::AlreadyExists, 0);
             return Ok(layer);
         }
@@ -56,7 +56,11 @@ impl LayerTask {
             let guard = blob_lock;
             blocking("unpacking a layer", move || {
                 let _guard = guard;
-                store.layer_from_blob(&chain, &blob, &diff_id)
+                if unpacked {
+                    // The manifest says that this blob is the packed form of a layer that is here: it may lie.
+                    return store.check_diff_id(&blob, &diff_id);
+                }
+                store.layer_from_blob(&chain, &blob, &diff_id).map(drop)
             })
             .await?;
             self.report(LayerStatus::PullComplete, 0);
@@ -115,7 +119,7 @@ impl LayerTask {
                     }
                     tracing::debug!(%error, layer = %self.descriptor.digest, offset, "download is resumed");
                     self.report(LayerStatus::Retrying, 0);
-                    pause(attempt).await;
+                    pause_after(&error, attempt).await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -241,32 +245,13 @@ impl Sink {
         let _guard = crate::store::lock(&chain_lock);
         if self.store.catalog.read().layers.contains_key(&self.chain) {
             // Only the blob is missing.
-            return store_only(source, ingest, &expected).map_err(failed);
+            return store_layer(source, ingest, &expected, &self.store.limits).map_err(failed);
         }
         let limits = &self.store.limits;
         let make = |diff: &std::path::Path| {
             take_layer(source, Some(ingest), diff, &expected, limits).map(|(layer, _)| layer).map_err(failed)
         };
         self.store.make_layer(&self.chain, make).map(drop)
-    }
-}
-
-fn store_only(
-    mut source: impl Read,
-    mut ingest: crate::content::Ingest,
-    expected: &Expected,
-) -> std::result::Result<(), LayerError> {
-    let mut old = ingest.length();
-    let mut buffer = vec![0u8; 128 * 1024];
-    loop {
-        let count = source.read(&mut buffer).map_err(LayerError::Read)?;
-        if count == 0 {
-            let stored = ingest.commit(expected.digest.as_ref(), expected.size);
-            return stored.map(drop).map_err(LayerError::Content);
-        }
-        let known = usize::try_from(old.min(count as u64)).unwrap_or(count);
-        old -= known as u64;
-        ingest.append(&buffer[known..count]).map_err(LayerError::Content)?;
     }
 }
 

@@ -11,12 +11,15 @@ use gantry_api::container::IdResponse;
 use gantry_api::image::{Descriptor, DistributionInspect, DistributionPlatform};
 use gantry_api::progress::JsonMessage;
 use gantry_engine::CommitRequest;
+use gantry_images::client::fetch;
+use gantry_images::oci::IndexPlatform;
 use gantry_images::{LayerStatus, Progress, ProgressSink, PullOptions, RegistryAuth, Store};
 use gantry_model::container::ContainerConfig;
 use gantry_model::platform::Platform;
 use gantry_model::reference::Reference;
 use http::StatusCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 
 /// `POST /images/create`: a pull, or with `fromSrc` an import.
@@ -24,9 +27,7 @@ pub(super) async fn create(daemon: Shared, call: Call, request: Request) -> Repl
     match (call.query.text("fromImage"), call.query.text("fromSrc")) {
         (Some(image), _) => pull(&daemon, image, &call).await,
         (None, Some("-")) => import(&daemon, &call, request.into_body()).await,
-        (None, Some(_)) => Err(ApiError::not_implemented(
-            "importing from an address is not supported: download the archive and send it (docker import FILE)",
-        )),
+        (None, Some(address)) => import_from(&daemon, &call, address).await,
         (None, None) => Err(ApiError::bad_request("neither fromImage nor fromSrc given")),
     }
 }
@@ -89,6 +90,23 @@ fn platform(call: &Call) -> Result<Option<Platform>, ApiError> {
         .transpose()
 }
 
+/// The platform that a request about an image that is here means: JSON since 1.48, as in OCI indexes.
+pub(super) fn meant_platform(call: &Call) -> Result<Option<Platform>, ApiError> {
+    let Some(text) = call.query.text("platform").filter(|text| text.starts_with('{')) else {
+        return platform(call);
+    };
+    let parsed: IndexPlatform = serde_json::from_str(text)
+        .map_err(|error| ApiError::bad_request(format!("invalid platform {text:?}: {error}")))?;
+    Ok(Some(parsed.normal()))
+}
+
+/// Refuses an image that is not for the platform which the request means.
+pub(super) async fn check_platform(daemon: &Daemon, name: &str, call: &Call) -> Result<(), ApiError> {
+    let Some(wanted) = meant_platform(call)? else { return Ok(()) };
+    let name = name.to_owned();
+    blocking(daemon, move |images| images.require_platform(&name, &wanted)).await
+}
+
 fn auth(call: &Call) -> Result<Option<RegistryAuth>, ApiError> {
     Ok(call.auth()?.map(registry_auth))
 }
@@ -98,12 +116,14 @@ fn parse(text: &str) -> Result<Reference, ApiError> {
 }
 
 async fn pull(daemon: &Arc<Daemon>, image: &str, call: &Call) -> Reply {
-    let reference = match call.query.text("tag") {
+    let tag = call.query.text("tag").filter(|tag| !tag.is_empty());
+    let reference = match tag {
         // Clients put a digest into the tag.
         Some(tag) if tag.contains(':') => parse(&format!("{image}@{tag}"))?,
         Some(tag) => parse(&format!("{image}:{tag}")).or_else(|_| target(image, Some(tag)))?,
-        None => parse(image)?.with_default_tag(),
+        None => parse(image)?,
     };
+    let all = reference.tag().is_none() && reference.digest().is_none();
     let options = PullOptions {
         platform: platform(call)?,
         auth: auth(call)?,
@@ -111,29 +131,70 @@ async fn pull(daemon: &Arc<Daemon>, image: &str, call: &Call) -> Reply {
     };
     let daemon = Arc::clone(daemon);
     progress::run(move |reports| async move {
-        daemon.images.pull(&reference, &options, Lines::sink(&reports)).await?;
+        let lines = Lines::sink(&reports);
+        if all {
+            daemon.images.pull_all(&reference, &options, lines).await?;
+        } else {
+            daemon.images.pull(&reference, &options, lines).await?;
+        }
         publish(&daemon, "pull", &reference.familiar(), &reference.familiar_name());
         Ok(())
     })
     .await
 }
 
-async fn import(daemon: &Arc<Daemon>, call: &Call, body: Body) -> Reply {
-    let name = call.query.text("repo").map(|repo| target(repo, call.query.text("tag"))).transpose()?;
-    let changes: Vec<String> = call.query.all("changes").map(str::to_owned).collect();
-    let message = call.query.text("message").unwrap_or("").to_owned();
-    let platform = platform(call)?;
-    let daemon = Arc::clone(daemon);
-    progress::run(move |reports| async move {
-        let reader = SyncIoBridge::new(body::reader(body));
+/// What `docker import` says of the image to be made.
+struct Import {
+    name: Option<Reference>,
+    changes: Vec<String>,
+    message: String,
+    platform: Option<Platform>,
+}
+
+impl Import {
+    fn of(call: &Call) -> Result<Import, ApiError> {
+        Ok(Import {
+            name: call.query.text("repo").map(|repo| target(repo, call.query.text("tag"))).transpose()?,
+            changes: call.query.all("changes").map(str::to_owned).collect(),
+            message: call.query.text("message").unwrap_or("").to_owned(),
+            platform: platform(call)?,
+        })
+    }
+
+    async fn run(
+        self,
+        daemon: &Daemon,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+        reports: &Reports,
+    ) -> Result<(), ApiError> {
+        let reader = SyncIoBridge::new(archive);
+        let Import { name, changes, message, platform } = self;
         let wanted = name.clone();
         let import =
             move |images: &Arc<Store>| images.import(Box::new(reader), &changes, &message, platform, wanted);
-        let id = blocking(&daemon, import).await?;
+        let id = blocking(daemon, import).await?;
         let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());
-        publish(&daemon, "import", &id.to_string(), &shown);
+        publish(daemon, "import", &id.to_string(), &shown);
         let _ = reports.send(JsonMessage::status(id.to_string()));
         Ok(())
+    }
+}
+
+async fn import(daemon: &Arc<Daemon>, call: &Call, body: Body) -> Reply {
+    let import = Import::of(call)?;
+    let daemon = Arc::clone(daemon);
+    progress::run(move |reports| async move { import.run(&daemon, body::reader(body), &reports).await }).await
+}
+
+/// An import of what an address leads to.
+async fn import_from(daemon: &Arc<Daemon>, call: &Call, address: &str) -> Reply {
+    let import = Import::of(call)?;
+    let (daemon, address) = (Arc::clone(daemon), address.to_owned());
+    progress::run(move |reports| async move {
+        let opened = fetch(&address, daemon.puller.registries()).await;
+        let archive = opened.map_err(gantry_images::Error::from)?;
+        let _ = reports.send(JsonMessage::status(format!("Downloading from {address}")));
+        import.run(&daemon, archive, &reports).await
     })
     .await
 }
@@ -147,6 +208,9 @@ pub(super) async fn push(daemon: &Arc<Daemon>, name: &str, call: &Call) -> Reply
     };
     if references.is_empty() {
         return Err(ApiError::not_found(format!("An image does not exist locally with the tag: {name}")));
+    }
+    for reference in &references {
+        check_platform(daemon, &reference.familiar(), call).await?;
     }
     let auth = auth(call)?;
     let daemon = Arc::clone(daemon);
@@ -179,11 +243,12 @@ fn tags_of(daemon: &Daemon, repository: &Reference) -> Vec<Reference> {
     references.filter(|reference| reference.name() == repository.name()).collect()
 }
 
-pub(super) async fn load(daemon: Shared, request: Request) -> Reply {
+pub(super) async fn load(daemon: Shared, call: Call, request: Request) -> Reply {
+    let platform = meant_platform(&call)?;
     let daemon = Arc::clone(&daemon);
     progress::run(move |reports| async move {
         let reader = SyncIoBridge::new(body::reader(request.into_body()));
-        let loaded = blocking(&daemon, move |images| images.load(reader)).await?;
+        let loaded = blocking(&daemon, move |images| images.load(reader, platform.as_ref())).await?;
         for image in loaded {
             let id = image.image.to_string();
             publish(&daemon, "load", &id, image.names.first().unwrap_or(&id));
@@ -208,7 +273,10 @@ pub(super) async fn save_many(daemon: Shared, call: Call) -> Reply {
     save(&daemon, names, &call).await
 }
 
-pub(super) async fn save(daemon: &Arc<Daemon>, names: Vec<String>, _: &Call) -> Reply {
+pub(super) async fn save(daemon: &Arc<Daemon>, names: Vec<String>, call: &Call) -> Reply {
+    for name in &names {
+        check_platform(daemon, name, call).await?;
+    }
     let pieces = daemon.images.save_stream(&names)?;
     Ok(stream::chunks("application/x-tar", tokio_stream::wrappers::ReceiverStream::new(pieces)))
 }
