@@ -287,7 +287,11 @@ async fn start_upload(registry: Arc<Registry>, name: Name, request: Request) -> 
                 return Err(problem);
             }
         };
-        registry.append(&mut open, request.into_body()).await?;
+        if let Err(problem) = registry.append(&mut open, request.into_body()).await {
+            // The client was never told the upload's address, so nobody can go on with it.
+            registry.cancel_upload(open);
+            return Err(problem);
+        }
         registry.finish_upload(&name, open, digest).await?;
         return Ok(created_blob(&name, &digest));
     }
@@ -417,7 +421,7 @@ async fn put_manifest(
 fn page(uri: &Uri, all: Vec<String>) -> Result<(Vec<String>, Option<HeaderValue>)> {
     let wanted = match query(uri, "n") {
         None => usize::MAX,
-        Some(text) => text.parse().map_err(|_| Problem::ManifestInvalid("n is not a number".to_owned()))?,
+        Some(text) => text.parse().map_err(|_| Problem::PageSize(text))?,
     };
     let last = query(uri, "last").unwrap_or_default();
     let mut rest: Vec<String> = all.into_iter().filter(|name| *name > last).collect();

@@ -50,6 +50,9 @@ pub enum Problem {
     /// There is no such repository.
     #[error("repository name {0} not known to registry")]
     NameUnknown(String),
+    /// The wanted length of a page is no number.
+    #[error("invalid number of results requested: n={0:?}")]
+    PageSize(String),
     /// The method is not for this resource.
     #[error("the operation is unsupported")]
     Unsupported,
@@ -83,6 +86,7 @@ impl Problem {
             | Problem::ManifestBlobUnknown(_)
             | Problem::ManifestInvalid(_)
             | Problem::NameInvalid
+            | Problem::PageSize(_)
             | Problem::Body(_) => StatusCode::BAD_REQUEST,
             Problem::OutOfOrder { .. } | Problem::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Problem::ManifestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -107,6 +111,8 @@ impl Problem {
             Problem::NameInvalid => "NAME_INVALID",
             Problem::NameUnknown(_) => "NAME_UNKNOWN",
             Problem::Unauthorized(_) => "UNAUTHORIZED",
+            // The distribution project's code; the specification has none.
+            Problem::PageSize(_) => "PAGINATION_NUMBER_INVALID",
             Problem::Unsupported => "UNSUPPORTED",
             Problem::NotFound => "NOT_FOUND",
             Problem::Range(_) => "RANGE_INVALID",

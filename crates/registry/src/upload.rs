@@ -97,7 +97,11 @@ impl Registry {
     /// Appends a request's body. What arrived before the client went away stays and counts.
     pub async fn append(&self, open: &mut Open, body: Body) -> Result<()> {
         let Some(ingest) = open.ingest.take() else { return Err(Problem::UploadUnknown) };
-        let (ingest, result) = receive(ingest, body).await?;
+        let received = receive(ingest, body).await;
+        let (ingest, result) = received.inspect_err(|_| {
+            // The storage failed and took the pieces along: there is nothing to go on with.
+            self.uploads.sessions().remove(&open.id);
+        })?;
         *open.ingest = Some(ingest);
         if let Some(session) = self.uploads.sessions().get_mut(&open.id) {
             session.used = Instant::now();

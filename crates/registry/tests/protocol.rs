@@ -83,6 +83,28 @@ async fn lying_digests_and_cancelled_uploads_leave_nothing() {
 }
 
 #[tokio::test]
+async fn a_blob_that_breaks_off_in_its_only_request_leaves_nothing() {
+    use tokio::io::AsyncWriteExt;
+    let server = Server::start().await;
+    let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"promised"));
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n");
+    let mut client = tokio::net::TcpStream::connect(server.address).await.expect("connect");
+    client.write_all(head.as_bytes()).await.expect("head");
+    client.write_all(b"promi").await.expect("a part of the body");
+    until(|| server.unfinished() == 1).await;
+    drop(client);
+    until(|| server.unfinished() == 0).await;
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "it did not come about");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn manifests_are_checked_before_they_are_taken() {
     let server = Server::start().await;
     let digest = pushed(&server, "a", "1").await;
@@ -132,6 +154,8 @@ async fn lists_come_in_pages() {
     let one = server.send("GET", "/v2/_catalog?n=1", &[], b"").await;
     assert_eq!(one.json(), json!({"repositories": ["w"]}));
     assert_eq!(server.send("GET", "/v2/none/tags/list", &[], b"").await.code(), "NAME_UNKNOWN");
+    let wrong = server.send("GET", "/v2/x/y/tags/list?n=many", &[], b"").await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "PAGINATION_NUMBER_INVALID"));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry_images::{Progress, PullOptions};
@@ -152,6 +153,25 @@ async fn a_second_repository_gets_its_blobs_by_mount() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_tags_of_a_repository_are_pulled() {
+    let server = Server::start().await;
+    let (_a, from) = store();
+    for tag in ["one", "three", "two"] {
+        let name = server.reference(&format!("team/app:{tag}"));
+        image(&from, vec![busybox_tar(100)], &name).await;
+        push(&from, &name).await;
+    }
+    let (_b, to) = store();
+    let repository = server.reference("team/app");
+    let options = PullOptions::default();
+    assert_eq!(to.pull_all(&repository, &options, Arc::new(())).await.expect("pull").len(), 3);
+    let tags: Vec<String> = to.list().into_iter().flat_map(|image| image.repo_tags).collect();
+    assert_eq!(tags.len(), 3, "{tags:?}");
+    let none = to.pull_all(&server.reference("none"), &options, Arc::new(())).await.expect_err("none");
+    assert!(none.to_string().contains("none"), "{none}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn collection_goes_on_beside_pushes_and_takes_only_what_is_unused() {
     let server = Server::start().await;
     let (_a, from) = store();
@@ -190,6 +210,53 @@ async fn collection_goes_on_beside_pushes_and_takes_only_what_is_unused() {
         let (_c, fresh) = store();
         pull(&fresh, &server.reference(&format!("app:{number}"))).await.expect("pull after the collection");
     }
+}
+
+/// How long what is unused is spared: longer than a push takes.
+const SPARED: Duration = Duration::from_secs(5);
+/// How much is to be collected while all goes on.
+const ENOUGH: u64 = 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_pulls_deletions_and_collections_at_once_lose_nothing() {
+    let server = Arc::new(Server::start().await);
+    let collected = Arc::new(AtomicU64::new(0));
+    let (registry, count) = (Arc::clone(&server.registry), Arc::clone(&collected));
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
+    let collector = tokio::task::spawn_blocking(move || {
+        while count.load(Ordering::SeqCst) < ENOUGH {
+            assert!(std::time::Instant::now() < deadline, "nothing is collected");
+            count.fetch_add(registry.collect(SPARED).expect("collect").blobs, Ordering::SeqCst);
+        }
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..3usize {
+        let (server, collected) = (Arc::clone(&server), Arc::clone(&collected));
+        tasks.spawn(async move {
+            let mut round = 0;
+            while collected.load(Ordering::SeqCst) < ENOUGH && std::time::Instant::now() < deadline {
+                round += 1;
+                let name = server.reference(&format!("app{task}:{round}"));
+                let (_a, from) = store();
+                // The lower layer is everybody's, the upper one comes back after a while.
+                image(&from, vec![busybox_tar(1000), busybox_tar(2000 + task * 100 + round % 7)], &name)
+                    .await;
+                let pushed = push(&from, &name).await;
+                let (_b, to) = store();
+                pull(&to, &name).await.expect("what was pushed is whole");
+                let path = format!("/v2/app{task}/manifests/{}", pushed.digest);
+                assert_eq!(server.send("DELETE", &path, &[], b"").await.status, 202);
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("task");
+    }
+    collector.await.expect("collector");
+    let registry = Arc::clone(&server.registry);
+    let rest = tokio::task::spawn_blocking(move || registry.collect(Duration::ZERO)).await.expect("task");
+    assert!(rest.expect("collect").blobs > 0);
+    assert_eq!(server.blobs_on_disk(), 0, "all space is back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

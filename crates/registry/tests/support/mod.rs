@@ -44,6 +44,16 @@ impl Server {
         Server { registry, address, stop, _dir: dir }
     }
 
+    /// How many files are on their way into the registry.
+    pub fn unfinished(&self) -> usize {
+        std::fs::read_dir(self._dir.path().join("tmp")).expect("tmp").count()
+    }
+
+    /// How many blobs the registry keeps.
+    pub fn blobs_on_disk(&self) -> usize {
+        std::fs::read_dir(self._dir.path().join("blobs/sha256")).expect("blobs").count()
+    }
+
     pub fn reference(&self, rest: &str) -> Reference {
         Reference::parse(&format!("{}/{rest}", self.address)).expect("reference")
     }
