@@ -62,8 +62,11 @@ pub fn resolve_in(
     };
     let user = if user.is_empty() { "0" } else { user };
     let number = parse_id(user)?;
-    let entry = fields(passwd, 6)
-        .find(|entry| entry[0] == user || (number.is_some() && parse_field(entry[2]) == number));
+    // A number is never a name: an image that names a user "1000" cannot decide who user 1000 is.
+    let entry = fields(passwd, 6).find(|entry| match number {
+        Some(_) => parse_field(entry[2]) == number,
+        None => entry[0] == user,
+    });
     let mut identity = match (&entry, number) {
         (Some(entry), _) => Identity {
             uid: parse_field(entry[2]).ok_or_else(|| UserError::NoUser(user.to_owned()))?,
@@ -90,9 +93,11 @@ pub fn resolve_in(
 }
 
 fn group_id(group: &str, wanted: &str) -> Result<u32, UserError> {
-    let number = parse_id(wanted)?;
+    if let Some(number) = parse_id(wanted)? {
+        return Ok(number);
+    }
     let entry = fields(group, 3).find(|entry| entry[0] == wanted).and_then(|entry| parse_field(entry[2]));
-    entry.or(number).ok_or_else(|| UserError::NoGroup(wanted.to_owned()))
+    entry.ok_or_else(|| UserError::NoGroup(wanted.to_owned()))
 }
 
 fn fields(text: &str, at_least: usize) -> impl Iterator<Item = Vec<&str>> {
@@ -138,6 +143,16 @@ mod tests {
         assert_eq!(resolve("ghost"), Err(UserError::NoUser("ghost".into())));
         assert_eq!(resolve("web:ghost"), Err(UserError::NoGroup("ghost".into())));
         assert_eq!(resolve("99999999999"), Err(UserError::Range("99999999999".into())));
+    }
+
+    #[test]
+    fn a_number_is_nobodys_name() {
+        let passwd = "1000:x:0:0:evil:/root:/bin/sh\nme:x:1000:100:me:/home/me:/bin/sh\n";
+        let group = "100:x:0:\n";
+        let me = resolve_in(passwd, group, "1000:100", &["100".into()]).unwrap();
+        let expected = Identity { uid: 1000, gid: 100, groups: vec![100], home: "/home/me".into() };
+        assert_eq!(me, expected);
+        assert_eq!(resolve_in("1000:x:0:0::/root:/bin/sh", "", "1000", &[]).unwrap().uid, 1000);
     }
 
     #[test]
