@@ -150,10 +150,12 @@ impl Cgroup {
         self.folders.iter().any(|folder| folder.path.exists())
     }
 
-    /// Whether any of its folders has a process in it.
+    /// Whether there is a process in any of its folders, or below.
     pub fn is_occupied(&self) -> bool {
+        let mut pids = Vec::new();
         self.folders.iter().any(|folder| {
-            fs::read_to_string(folder.path.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty())
+            collect_processes(&folder.path, &mut pids);
+            !pids.is_empty()
         })
     }
 
@@ -341,7 +343,16 @@ impl Cgroup {
 
     /// Removes the folders, with those below them. What is not there is fine.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        let deadline = Instant::now() + PATIENCE;
+        self.remove_until(Instant::now() + PATIENCE)
+    }
+
+    /// As [`Cgroup::remove`]; what still runs in it is killed before.
+    pub fn end(&self) -> Result<(), CgroupError> {
+        // Most groups are empty: nothing is looked up then.
+        self.remove_until(Instant::now()).or_else(|_| self.kill_all().and_then(|()| self.remove()))
+    }
+
+    fn remove_until(&self, deadline: Instant) -> Result<(), CgroupError> {
         let mut first_error = None;
         for folder in &self.folders {
             if folder.path == folder.mount {

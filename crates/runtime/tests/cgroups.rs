@@ -266,3 +266,49 @@ fn a_parent_that_another_runtime_is_just_making_gets_its_cpus_too() {
     }
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
+
+#[test]
+fn groups_that_a_container_made_deeper_than_a_path_is_long_hide_nothing_and_go_with_it() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let sandbox = Sandbox::new(&["/bin/sleep", "1000"]);
+    sandbox.save();
+    assert!(sandbox.create().status.success());
+    // The hierarchy by which processes are listed.
+    let v1 = std::path::Path::new("/sys/fs/cgroup/pids");
+    let mount = if v1.exists() { v1 } else { std::path::Path::new("/sys/fs/cgroup") };
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut deepest =
+        rustix::fs::open(mount.join("gantry-test").join(&sandbox.id), flags, Mode::empty()).unwrap();
+    // Twice two bytes more than PATH_MAX (limits.h).
+    for _ in 0..2100 {
+        mkdirat(&deepest, "a", Mode::RWXU).unwrap();
+        deepest = openat(&deepest, "a", flags, Mode::empty()).unwrap();
+    }
+    let mut hidden = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let file = openat(&deepest, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    rustix::io::write(&file, hidden.id().to_string().as_bytes()).unwrap();
+    let listed = sandbox.output(&["ps", "--format", "json", &sandbox.id]);
+    assert!(text(&listed.stdout).contains(&hidden.id().to_string()), "{}", text(&listed.stdout));
+    let reaper = std::thread::spawn(move || hidden.wait());
+    let deleted = sandbox.output(&["delete", "--force", &sandbox.id]);
+    assert!(deleted.status.success(), "{}", text(&deleted.stderr));
+    assert!(!reaper.join().unwrap().unwrap().success(), "it was killed");
+    assert!(harness::leftovers(&sandbox).is_empty());
+}
+
+#[test]
+fn a_group_with_containers_below_it_is_not_taken_for_a_new_one() {
+    let parent = Sandbox::new(&["/bin/true"]);
+    let mut below = Sandbox::new(&["/bin/sleep", "1000"]);
+    below.linux().cgroups_path = Some(format!("/gantry-test/{}/below", parent.id));
+    assert!(below.create().status.success());
+    let start = std::time::Instant::now();
+    let output = parent.run();
+    assert!(text(&output.stderr).contains("has processes in it or below it"), "{}", text(&output.stderr));
+    // It is found out by looking, not by waiting for its removal.
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    assert_eq!(below.state()["status"], "created");
+    assert!(below.output(&["delete", "--force", &below.id]).status.success());
+    assert!(parent.run().status.success(), "what is empty may be used");
+    assert!(leftovers(&parent).is_empty());
+}

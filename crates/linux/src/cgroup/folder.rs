@@ -1,11 +1,14 @@
 //! The folder of a group in one hierarchy: made with what it needs to take processes, listed, removed.
 
 use std::{
+    ffi::{CStr, CString},
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::{CgroupError, Version, read, write};
 
@@ -71,44 +74,126 @@ fn delegate_controllers(folder: &Folder) -> Result<(), CgroupError> {
     Ok(())
 }
 
+/// Adds the processes of a group and of all below it.
 pub(super) fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
-    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for child in child_folders(folder) {
-        collect_processes(&child, pids);
+    // What has gone has no processes.
+    let _ = Walk::begin(folder).and_then(|mut walk| {
+        let mut left = vec![walk.children()?];
+        walk.collect(pids);
+        while let Some(children) = left.last_mut() {
+            match children.pop() {
+                Some(child) => {
+                    // It may be gone by now.
+                    if walk.down(&child).is_ok() {
+                        walk.collect(pids);
+                        left.push(walk.children()?);
+                    }
+                }
+                None => {
+                    left.pop();
+                    if !left.is_empty() {
+                        walk.up()?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// A place in a tree of groups. A container may make groups below its own as deep as it likes, deeper than a path can be long: so one
+/// step at a time, with one descriptor.
+struct Walk {
+    here: OwnedFd,
+}
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Walk {
+    fn begin(folder: &Path) -> io::Result<Walk> {
+        Ok(Walk { here: rustix::fs::open(folder, FOLDER, Mode::empty())? })
+    }
+
+    fn down(&mut self, child: &CStr) -> io::Result<()> {
+        self.here = rustix::fs::openat(&self.here, child, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+        Ok(())
+    }
+
+    fn up(&mut self) -> io::Result<()> {
+        self.here = rustix::fs::openat(&self.here, c"..", FOLDER, Mode::empty())?;
+        Ok(())
+    }
+
+    /// Names of the groups right below.
+    fn children(&self) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.here)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn collect(&self, pids: &mut Vec<i32>) {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.here, c"cgroup.procs", flags, Mode::empty());
+        let text = file.map(|file| io::read_to_string(fs::File::from(file)).unwrap_or_default());
+        pids.extend(text.unwrap_or_default().lines().filter_map(|line| line.parse::<i32>().ok()));
+    }
+
+    /// Removes a group right below; waits for processes in it that have just ended.
+    fn remove(&self, child: &CStr, deadline: Instant) -> io::Result<()> {
+        removed(deadline, || Ok(rustix::fs::unlinkat(&self.here, child, AtFlags::REMOVEDIR)?))
     }
 }
 
-fn child_folders(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-pub(super) fn remove_tree(folder: &Path, deadline: Instant) -> io::Result<()> {
+/// Tries to remove a group without groups below until its processes have gone.
+fn removed(deadline: Instant, mut remove: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     let mut pause = Duration::from_micros(200);
     loop {
-        match fs::remove_dir(folder) {
-            Ok(()) => return Ok(()),
+        match remove() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // A process that has just ended, or groups that the container made below.
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                for child in child_folders(folder) {
-                    remove_tree(&child, deadline)?;
-                }
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
-            Err(error) => return Err(error),
+            other => return other,
         }
     }
 }
 
+/// Removes a group, with those that the container made below.
+pub(super) fn remove_tree(folder: &Path, deadline: Instant) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => return other,
+    }
+    let mut walk = match Walk::begin(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let mut above = Vec::new();
+    loop {
+        match walk.children()?.pop() {
+            Some(child) => {
+                walk.down(&child)?;
+                above.push(child);
+            }
+            None => {
+                let Some(child) = above.pop() else { break };
+                walk.up()?;
+                walk.remove(&child, deadline)?;
+            }
+        }
+    }
+    removed(deadline, || fs::remove_dir(folder))
+}
+
 /// A descriptor of the group's folder on v2, as systemd and BPF take it.
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    let fd = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(fd)
+    Ok(rustix::fs::open(path, FOLDER, Mode::empty())?)
 }
