@@ -7,6 +7,7 @@
 //! component relative to its descriptor, never following a link in the last component.
 
 mod attributes;
+mod place;
 mod removal;
 
 use std::ffi::{OsStr, OsString};
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 
 use attributes::proc_path;
 pub use attributes::{FileTime, Owner, get_xattr, list_xattrs, set_mode, set_owner, set_times, set_xattr};
+pub use place::Missing;
 pub use removal::remove_tree_at;
 
 /// An operation beneath a root that failed.

@@ -500,3 +500,30 @@ fn on_a_host_with_v2_only_a_cgroup_mount_has_its_form() {
         }
     }
 }
+
+#[test]
+fn a_file_is_bound_where_a_link_of_the_image_leads_to_nothing_yet() {
+    // As /etc/resolv.conf of images with systemd does.
+    let mut sandbox = Sandbox::script("cat /etc/resolv.conf; cat /run/resolve/stub; ls /var/later/there");
+    std::os::unix::fs::symlink("../run/resolve/stub", sandbox.rootfs().join("etc/resolv.conf")).unwrap();
+    std::os::unix::fs::symlink("/srv/nothing", sandbox.rootfs().join("var")).unwrap();
+    fs::write(sandbox.path("resolv.conf"), "nameserver 127.0.0.11\n").unwrap();
+    let source = sandbox.path("resolv.conf").to_string_lossy().into_owned();
+    sandbox.spec.mounts.extend([
+        gantry_runtime::oci::Mount {
+            destination: "/etc/resolv.conf".into(),
+            kind: Some("bind".into()),
+            source: Some(source),
+            options: vec!["bind".into(), "ro".into()],
+            ..Default::default()
+        },
+        gantry_runtime::oci::Mount {
+            destination: "/var/later/there".into(),
+            kind: Some("tmpfs".into()),
+            source: Some("tmpfs".into()),
+            ..Default::default()
+        },
+    ]);
+    assert_eq!(sandbox.stdout(), "nameserver 127.0.0.11\nnameserver 127.0.0.11\n");
+    assert!(sandbox.rootfs().join("srv/nothing/later/there").is_dir());
+}

@@ -10,7 +10,7 @@ use std::{
 use gantry_linux::{
     mount::{self, Attributes, Depth, Detached, MountError, Parameter, Propagation, attr},
     namespace::Namespaces,
-    root::{Links, Root},
+    root::{Links, Missing, Root},
 };
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -229,37 +229,35 @@ impl Rootfs {
     /// Opens the place of a mount; makes it when it is not there.
     fn place(&self, destination: &str, kind: Place) -> Result<OwnedFd> {
         // /proc and /sys decide about the safety of others: they are never reached by a link of the image.
-        let (destination, links) = match system_folder(destination) {
-            Some(folder) => (folder, Links::Keep),
-            None => (destination, Links::Follow),
-        };
-        match self.root.open_path(destination, links) {
-            Ok(place) => {
-                if links == Links::Keep {
-                    let mode = rustix::fs::fstat(&place).act(|| format!("examine {destination}"))?.st_mode;
-                    if !FileType::from_raw_mode(mode).is_dir() {
-                        return Err(Error::Config {
-                            field: "mounts".into(),
-                            // The second half is runc's, which others look for.
-                            problem: format!(
-                                "{destination} of the image is not a folder: this file system must be mounted on ordinary directory"
-                            ),
-                        });
-                    }
-                }
-                return Ok(place);
+        let place = match system_folder(destination) {
+            Some(folder) => self.system_place(folder)?,
+            None => {
+                let missing = if kind == Place::Folder { Missing::Folder } else { Missing::File };
+                self.root.open_or_make(destination, missing).act(|| format!("open {destination}"))?
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).act(|| format!("open {destination}")),
+        };
+        let mode = rustix::fs::fstat(&place).act(|| format!("examine {destination}"))?.st_mode;
+        let problem = match (FileType::from_raw_mode(mode).is_dir(), kind) {
+            // The second half is runc's, which others look for.
+            (false, Place::Folder) => {
+                "is not a folder: this file system must be mounted on ordinary directory, but it is not a directory"
+            }
+            (true, Place::File) => "is a folder, and what is mounted there is not: is a directory",
+            _ => return Ok(place),
+        };
+        Err(Error::Config {
+            field: "mounts".into(),
+            problem: format!("{destination} of the image {problem}"),
+        })
+    }
+
+    fn system_place(&self, folder: &str) -> Result<OwnedFd> {
+        match self.root.open_path(folder, Links::Keep) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.root.mkdir_all(folder, 0o755).act(|| format!("create {folder}"))
+            }
+            other => other.act(|| format!("open {folder}")),
         }
-        let words = || format!("create {destination}");
-        if kind == Place::Folder {
-            return self.root.mkdir_all(destination, 0o755).act(words);
-        }
-        if let Some(parent) = Path::new(destination).parent() {
-            self.root.mkdir_all(parent, 0o755).act(words)?;
-        }
-        self.root.create_new(destination, 0o644).map(OwnedFd::from).act(words)
     }
 
     /// Makes the root this process's root.
