@@ -17,7 +17,7 @@ use crate::{
 pub struct Group {
     /// Its folder.
     folder: PathBuf,
-    /// Whether the runtime made it for this container.
+    /// Whether it is this container's alone, and goes with it: a group that has a name by `closID` stays.
     own: bool,
     /// The monitoring group that was made in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,13 +65,13 @@ fn group(root: &Path, id: &str, wanted: &IntelRdt) -> Result<Group> {
         return Err(config(format!("there is no group {name:?}, and no schema is given to make it with")));
     }
     let monitoring = wanted.enable_monitoring.then(|| folder.join("mon_groups").join(id));
-    Ok(Group { folder, own: !there, monitoring })
+    Ok(Group { folder, own: !there && given.is_none(), monitoring })
 }
 
-/// Lines of `schemata` in the order in which they are written.
+/// Lines of `schemata` in the order in which they are written: the field of that name has the last word.
 fn lines(wanted: &IntelRdt) -> Vec<String> {
     let single = [&wanted.l3_cache_schema, &wanted.mem_bw_schema].into_iter().flatten();
-    wanted.schemata.iter().chain(single).flat_map(|text| text.lines()).map(str::to_owned).collect()
+    single.chain(&wanted.schemata).flat_map(|text| text.lines()).map(str::to_owned).collect()
 }
 
 /// Whether every line is in force already.
@@ -86,8 +86,10 @@ fn agrees(folder: &Path, lines: &[String]) -> Result<bool> {
 impl Group {
     /// Makes it with a process in it.
     pub fn make(&self, wanted: &IntelRdt, pid: i32) -> Result<()> {
-        if self.own {
-            fs::create_dir(&self.folder).act(|| format!("create resctrl group {}", self.folder.display()))?;
+        match fs::create_dir(&self.folder) {
+            // Of others, or made by another container of the group a moment ago.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !self.own => {}
+            made => made.act(|| format!("create resctrl group {}", self.folder.display()))?,
         }
         self.change(wanted)?;
         self.write("tasks", &pid.to_string())?;
@@ -164,6 +166,26 @@ mod tests {
         {
             assert!(group(&root, "c1", &wanted(clos, l3)).is_err(), "{clos:?} {l3:?}");
         }
+        fs::remove_dir_all(&root).unwrap();
+    }
+    #[test]
+    fn a_named_group_stays_and_the_field_schemata_is_written_last() {
+        let root = std::env::temp_dir().join(format!("gty-{}-resctrl-named", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let wanted = IntelRdt {
+            clos_id: Some("named".to_owned()),
+            l3_cache_schema: Some("L3:0=f".to_owned()),
+            mem_bw_schema: Some("MB:0=50".to_owned()),
+            schemata: vec!["L2:0=1".to_owned(), "L3:0=3".to_owned()],
+            ..IntelRdt::default()
+        };
+        // config-linux.md, "IntelRdt": the schemata last; a group with a closID is never removed.
+        assert_eq!(lines(&wanted), ["L3:0=f", "MB:0=50", "L2:0=1", "L3:0=3"]);
+        let made = group(&root, "c1", &wanted).unwrap();
+        made.make(&wanted, 7).unwrap();
+        made.make(&wanted, 8).expect("another container of the group");
+        made.remove().unwrap();
+        assert!(root.join("named").is_dir());
         fs::remove_dir_all(&root).unwrap();
     }
 }
