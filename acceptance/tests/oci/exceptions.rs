@@ -187,6 +187,12 @@ pub const EXCEPTIONS: &[Exception] = &[
     Exception {
         runtime: Runtime::Crun,
         certainty: Certainty::Always,
+        reason: "crun gives a container all devices of the host that no rule denies",
+        properties: &["linux/devices/rules/silent"],
+    },
+    Exception {
+        runtime: Runtime::Crun,
+        certainty: Certainty::Always,
         reason: "crun 1.8.1 has no such command or option, or prints it in its own shape",
         properties: &[
             "command/spec/rootless",

@@ -10,21 +10,41 @@ use crate::{
     oci::{self, Resources, ThrottleDevice, WeightDevice, defaults},
 };
 
-/// The limits of a new container: those of the configuration, and the device rules that every container needs.
+/// The limits of a new container: those of the configuration, and the device rules that every container needs. What no rule
+/// allows is denied, as with runc: a configuration that says nothing of devices does not mean all of the host's.
 pub fn for_new(resources: Option<&Resources>) -> Result<Limits> {
-    let Some(resources) = resources else { return Ok(Limits::default()) };
+    let nothing = Resources::default();
+    let resources = resources.unwrap_or(&nothing);
     let mut limits = for_update(resources)?;
-    if !resources.devices.is_empty() {
-        let own = &resources.devices;
-        let denied = own.iter().rposition(|rule| !rule.allow).map_or(0, |last| last + 1);
-        // What the last rules of the configuration allow is not written twice: on v1 each rule is a file opened.
-        let added = defaults::runtime_device_rules();
-        let added = added.iter().filter(|rule| !own[denied..].contains(rule));
-        for rule in own.iter().chain(added) {
-            limits.devices.push(device_rule(rule)?);
-        }
+    let own = &resources.devices;
+    if !own.first().is_some_and(is_about_everything) {
+        let everything = DeviceRule {
+            allow: false,
+            kind: DeviceKind::All,
+            major: None,
+            minor: None,
+            access: DeviceAccess::ALL,
+        };
+        limits.devices.push(everything);
+    }
+    let denied = own.iter().rposition(|rule| !rule.allow).map_or(0, |last| last + 1);
+    // What the last rules of the configuration allow is not written twice: on v1 each rule is a file opened.
+    let added = defaults::runtime_device_rules();
+    let added = added.iter().filter(|rule| !own[denied..].contains(rule));
+    for rule in own.iter().chain(added) {
+        limits.devices.push(device_rule(rule)?);
     }
     Ok(limits)
+}
+
+/// Whether a rule leaves nothing of what was before it.
+fn is_about_everything(rule: &oci::DeviceRule) -> bool {
+    device_rule(rule).is_ok_and(|rule| {
+        rule.kind == DeviceKind::All
+            && rule.major.is_none()
+            && rule.minor.is_none()
+            && rule.access == DeviceAccess::ALL
+    })
 }
 
 /// Puts limits in force, and tells which this kernel cannot.
@@ -180,7 +200,17 @@ mod tests {
         let limits = for_new(Some(&resources)).unwrap();
         assert!(!limits.devices[0].allow);
         assert!(limits.devices.iter().any(|rule| rule.allow && rule.major == Some(136)));
-        assert!(for_new(Some(&Resources::default())).unwrap().devices.is_empty());
+        // Also of a configuration that says nothing.
+        for resources in [None, Some(&Resources::default())] {
+            let silent = for_new(resources).unwrap().devices;
+            assert_eq!((silent.len(), silent[0].allow), (defaults::device_rules().len(), false));
+        }
+        // And of one that only allows.
+        let allows = Resources { devices: defaults::device_rules()[3..4].to_vec(), ..Default::default() };
+        let allows = for_new(Some(&allows)).unwrap().devices;
+        assert_eq!((allows[0].kind, allows[0].allow), (DeviceKind::All, false));
+        let privileged = Resources { devices: defaults::privileged_device_rules(), ..Default::default() };
+        assert!(for_new(Some(&privileged)).unwrap().devices[0].allow);
     }
 
     #[test]

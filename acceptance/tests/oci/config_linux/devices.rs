@@ -31,6 +31,11 @@ pub const PROPERTIES: &[Property] = &[
         link,
     ),
     property("linux/devices/rules/deny", "a device that the rules deny cannot be opened", deny),
+    property(
+        "linux/devices/rules/silent",
+        "without rules, or with none that denies, only what is allowed can be opened (runc's)",
+        silent,
+    ),
     property("linux/devices/rules/allow", "a device that the rules allow can be opened", allow),
     property(
         "linux/devices/rules/default",
@@ -185,6 +190,17 @@ fn open_under(lab: &Lab, rules: serde_json::Value) -> serde_json::Value {
 fn deny(lab: &Lab) {
     let tried = open_under(lab, json!([{ "allow": false, "access": "rwm" }]));
     assert_eq!(tried["open:/dev/gtyfuse"], "EPERM");
+}
+
+fn silent(lab: &Lab) {
+    for rules in [
+        json!(null),
+        json!([]),
+        json!([{ "allow": true, "type": "c", "major": 10, "minor": 200, "access": "rwm" }]),
+    ] {
+        let tried = open_under(lab, rules);
+        assert_eq!((&tried["open:/dev/gtyfuse"], &tried["open:/dev/zero"]), (&json!("EPERM"), &json!("ok")));
+    }
 }
 
 fn allow(lab: &Lab) {
