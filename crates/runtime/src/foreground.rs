@@ -10,7 +10,7 @@ use gantry_linux::{
     terminal,
 };
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     termios::{self, OptionalActions, Termios},
 };
 
@@ -55,65 +55,94 @@ pub fn stay(
     notify: Option<Notify>,
 ) -> Result<Ended> {
     let relay = master.map(Relay::new).transpose().act(|| "set the terminal up".to_owned())?;
-    let ended =
-        watch(child, signals, relay.as_ref(), notify).act(|| format!("watch process {}", child.pid))?;
+    let ended = watch(child, signals, relay, notify).act(|| format!("watch process {}", child.pid))?;
     ended.ok_or(Error::ChildGone { during: "its run", how: "it was reaped by another".into() })
+}
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Signal,
+    End,
+    Notified,
+    /// The terminal, ours or the container's.
+    Terminal,
 }
 
 fn watch(
     child: &Child,
     signals: &SignalFd,
-    relay: Option<&Relay>,
+    mut relay: Option<Relay>,
     mut notify: Option<Notify>,
 ) -> io::Result<Option<Ended>> {
-    let mut input_open = relay.is_some();
-    let mut output_open = relay.is_some();
     let mut ended = false;
     loop {
-        if ended && !output_open {
+        if ended && relay.as_ref().is_none_or(Relay::is_drained) {
             return process::wait(child.pid, Waiting::Block);
         }
-        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
-        let pid_flags = if ended { PollFlags::empty() } else { PollFlags::IN };
-        fds.push(PollFd::new(&child.pidfd, pid_flags));
-        let stdin = rustix::stdio::stdin();
-        if let Some(relay) = relay {
-            fds.push(PollFd::new(
-                &relay.master,
-                if output_open { PollFlags::IN } else { PollFlags::empty() },
-            ));
-            if input_open && !ended {
-                fds.push(PollFd::new(&stdin, PollFlags::IN));
-            }
-        }
-        let notify_at = fds.len();
-        if let Some(notify) = &notify {
-            fds.push(PollFd::new(notify, PollFlags::IN));
-        }
-        match poll(&mut fds, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            other => other?,
-        };
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        if ready[0] {
-            while let Some(signal) = signals.next()? {
-                pass_on(signal, child, relay);
-            }
-        }
-        ended |= ready[1];
-        if ready.get(notify_at) == Some(&true) {
-            notify = notify.filter(|notify| !notify.hear().unwrap_or(true));
-        }
-        if let Some(relay) = relay {
-            if ready[2] {
-                output_open = copy(relay.master.as_fd(), rustix::stdio::stdout());
-            }
-            if notify_at > 3 && ready[3] {
-                input_open = copy(stdin, relay.master.as_fd());
+        for event in wait(child, signals, ended, relay.as_ref(), notify.as_ref())? {
+            match (event, &mut relay) {
+                (Event::Signal, relay) => {
+                    while let Some(signal) = signals.next()? {
+                        pass_on(signal, child, relay.as_ref());
+                    }
+                }
+                (Event::End, relay) => {
+                    ended = true;
+                    if let Some(relay) = relay {
+                        relay.close_input();
+                    }
+                }
+                (Event::Notified, _) => notify = notify.filter(|notify| !notify.hear().unwrap_or(true)),
+                (Event::Terminal, Some(relay)) => relay.go_on(),
+                (Event::Terminal, None) => {}
             }
         }
     }
+}
+
+/// Waits until something happens.
+fn wait(
+    child: &Child,
+    signals: &SignalFd,
+    ended: bool,
+    relay: Option<&Relay>,
+    notify: Option<&Notify>,
+) -> io::Result<Vec<Event>> {
+    let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    let mut fds = vec![(Event::Signal, PollFd::new(signals, PollFlags::IN))];
+    if !ended {
+        fds.push((Event::End, PollFd::new(&child.pidfd, PollFlags::IN)));
+    }
+    if let Some(notify) = notify {
+        fds.push((Event::Notified, PollFd::new(notify, PollFlags::IN)));
+    }
+    if let Some(relay) = relay {
+        let mut of_master = PollFlags::empty();
+        of_master.set(PollFlags::IN, relay.output.wants());
+        of_master.set(PollFlags::OUT, relay.input.has());
+        // A master that nothing is wanted of would still tell that the other side has gone, again and again.
+        if !of_master.is_empty() {
+            fds.push((Event::Terminal, PollFd::new(&relay.master, of_master)));
+        }
+        if relay.input.wants() {
+            fds.push((Event::Terminal, PollFd::new(&stdin, PollFlags::IN)));
+        }
+        if relay.output.has() {
+            fds.push((Event::Terminal, PollFd::new(&stdout, PollFlags::OUT)));
+        }
+    }
+    let (events, mut fds): (Vec<Event>, Vec<PollFd<'_>>) = fds.into_iter().unzip();
+    match poll(&mut fds, None) {
+        Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(events
+        .into_iter()
+        .zip(&fds)
+        .filter(|(_, fd)| !fd.revents().is_empty())
+        .map(|(event, _)| event)
+        .collect())
 }
 
 fn pass_on(signal: i32, child: &Child, relay: Option<&Relay>) {
@@ -125,29 +154,73 @@ fn pass_on(signal: i32, child: &Child, relay: Option<&Relay>) {
     }
 }
 
-/// Copies once; false at the end of the source, which for a terminal's master is an error.
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
-    let mut buffer = [0_u8; 16 * 1024];
-    let Ok(length @ 1..) = rustix::io::read(from, &mut buffer) else { return false };
-    let mut rest = &buffer[..length];
-    while !rest.is_empty() {
-        match rustix::io::write(to, rest) {
-            Ok(written) => rest = &rest[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return false,
+/// One direction between our terminal and the container's: what was read and is not written yet, and whether more may come.
+struct Stream {
+    waiting: Vec<u8>,
+    open: bool,
+}
+
+impl Stream {
+    fn new() -> Stream {
+        Stream { waiting: Vec::new(), open: true }
+    }
+
+    /// Whether there is something to write.
+    fn has(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether something is to be read.
+    fn wants(&self) -> bool {
+        self.open && self.waiting.is_empty()
+    }
+
+    /// Reads once. The end of a terminal's master is an error.
+    fn read(&mut self, from: BorrowedFd<'_>) {
+        let mut buffer = [0_u8; 16 * 1024];
+        match rustix::io::read(from, &mut buffer) {
+            Ok(0) => self.open = false,
+            Ok(length) => self.waiting.extend(&buffer[..length]),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(_) => self.open = false,
         }
     }
-    true
+
+    /// Writes once, no more than a pipe that has room takes at once (PIPE_BUF of pipe(7)).
+    fn write(&mut self, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let next = &self.waiting[..self.waiting.len().min(4096)];
+        match rustix::io::write(to, next) {
+            Ok(written) => {
+                self.waiting.drain(..written);
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether it can be read or written at once; the end counts.
+fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&now)).is_ok_and(|count| count > 0)
 }
 
 /// Our own terminal, raw while it is joined to the container's.
+///
+/// Neither direction waits for the other: a program that does not read its input until its output was taken must not hold up
+/// both.
 struct Relay {
     master: OwnedFd,
     before: Option<Termios>,
+    input: Stream,
+    output: Stream,
 }
 
 impl Relay {
     fn new(master: OwnedFd) -> io::Result<Relay> {
+        // This process is the only one that has the master open.
+        rustix::io::ioctl_fionbio(&master, true)?;
         let stdin = rustix::stdio::stdin();
         let before = termios::isatty(stdin).then(|| termios::tcgetattr(stdin)).transpose()?;
         if let Some(before) = &before {
@@ -155,9 +228,37 @@ impl Relay {
             raw.make_raw();
             termios::tcsetattr(stdin, OptionalActions::Now, &raw)?;
         }
-        let relay = Relay { master, before };
+        let relay = Relay { master, before, input: Stream::new(), output: Stream::new() };
         relay.follow_size();
         Ok(relay)
+    }
+
+    /// Moves what can be moved.
+    fn go_on(&mut self) {
+        let (stdin, stdout) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+        if self.output.wants() && is_ready(self.master.as_fd(), PollFlags::IN) {
+            self.output.read(self.master.as_fd());
+        }
+        if self.output.has() && is_ready(stdout, PollFlags::OUT) && self.output.write(stdout).is_err() {
+            // Nobody takes it any more. The program is not to hang for that: what it prints is dropped.
+            self.output.waiting.clear();
+        }
+        if self.input.wants() && is_ready(stdin, PollFlags::IN) {
+            self.input.read(stdin);
+        }
+        if self.input.has() && self.input.write(self.master.as_fd()).is_err() {
+            self.close_input();
+        }
+    }
+
+    fn close_input(&mut self) {
+        self.input.open = false;
+        self.input.waiting.clear();
+    }
+
+    /// Whether everything that was printed has been passed on.
+    fn is_drained(&self) -> bool {
+        !self.output.open && !self.output.has()
     }
 
     fn follow_size(&self) {
