@@ -1,4 +1,6 @@
-//! Skeleton of this crate; see ARCHITECTURE.md.
+//! The kernel, without policy: safe wrappers of system calls and of the files that the kernel shows, owned types whose drop undoes.
+//!
+//! The only crate with `unsafe`.
 
 pub mod capability;
 pub mod cgroup;
@@ -18,6 +20,7 @@ pub mod rlimit;
 pub mod root;
 pub mod scheduling;
 pub mod seccomp;
+pub mod signal;
 pub mod sysctl;
 pub mod terminal;
 pub mod user;

@@ -111,6 +111,14 @@ impl Channel {
 
     /// The next message of the first process; none when it has ended, or has become the user's program.
     pub fn next(&self) -> io::Result<Option<FromInit>> {
+        match self.answer() {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            other => other,
+        }
+    }
+
+    /// As [`Channel::next`], but a first process that has ended before it read what it was told is an error: ECONNRESET.
+    pub fn answer(&self) -> io::Result<Option<FromInit>> {
         let (packet, fd) = receive(self.fd.as_fd())?;
         Ok(match packet.split_first() {
             None => None,
@@ -169,12 +177,16 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
     Ok(())
 }
 
-/// Receives bytes with at most one descriptor; no bytes at the end.
+/// Receives bytes with at most one descriptor; no bytes at the end. ECONNRESET: the other end has gone without a word, and without
+/// having read what it was sent.
 pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     match receive_once(socket) {
         // The other end was closed with something unread in it: the kernel tells that once, ahead of what the other end
         // had sent before, which is still here.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive_once(socket),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => match receive_once(socket) {
+            Ok((bytes, _)) if bytes.is_empty() => Err(error),
+            other => other,
+        },
         other => other,
     }
 }

@@ -106,6 +106,14 @@ pub enum Error {
         /// Exit code or signal.
         how: String,
     },
+    /// A process that was to run in a container ended without a word, as when the container ends meanwhile.
+    #[error("the process that entered container {id} ended before it ran its program ({how})")]
+    EntrantGone {
+        /// The container.
+        id: String,
+        /// Exit code or signal.
+        how: String,
+    },
     /// A hook failed.
     #[error("{point} hook {path}: {problem}")]
     Hook {
@@ -137,9 +145,14 @@ pub enum Error {
         /// What it is.
         status: String,
     },
-    /// A signal for a container whose first process is gone.
-    #[error("cannot kill container {0}: container not running")]
-    NotRunning(String),
+    /// The first process of the container is gone.
+    #[error("cannot {act} container {id}: container not running")]
+    NotRunning {
+        /// What was asked for.
+        act: &'static str,
+        /// The container.
+        id: String,
+    },
     /// A container that is to be deleted still runs.
     #[error("cannot delete container {id} that is not stopped: it is {status}")]
     NotStopped {
@@ -230,7 +243,7 @@ impl Error {
 }
 
 /// Operating system errors without Rust's "(os error N)", in the words of strerror(3) that users search for.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(at) if text.ends_with(')') => text[..at].to_owned(),

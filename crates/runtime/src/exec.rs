@@ -16,7 +16,10 @@ use crate::{
     error::{Act, Error, Result},
     filter::{self, Filter},
     inherited::Inherited,
-    init::{identity, priority::Priority},
+    init::{
+        identity::{self, Missing},
+        priority::Priority,
+    },
     launch,
     oci::{Process, State, Status},
     plan::{self, CapabilitySets, Keyring, Stdio},
@@ -173,6 +176,9 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     if process.cwd.is_empty() {
         process.cwd = "/".into();
     }
+    if !process.cwd.starts_with('/') {
+        return Err(plan::config("process.cwd", &format!("{:?} is not absolute", process.cwd)));
+    }
     let of_container = spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
     let capabilities = CapabilitySets::from_oci(process.capabilities.as_ref().or(of_container));
     let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
@@ -215,7 +221,7 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     };
     let (child, channel) = launch(job, &group)?;
     let entered = oom_score.map_or(Ok(()), |score| crate::init::set_oom_score(child.pid, score));
-    let ready = entered.and_then(|()| await_ready(&child, &channel)).and_then(|terminal| {
+    let ready = entered.and_then(|()| await_ready(&child, &channel, id)).and_then(|terminal| {
         // As with a container's first process.
         limits_of.map_or(Ok(()), |process| Priority::of(&process, None)?.limit_other(child.pid))?;
         Ok(terminal)
@@ -287,11 +293,11 @@ fn launch_inside(mut job: Job, cgroup: Option<BorrowedFd<'_>>) -> Result<(Child,
     }
 }
 
-fn await_ready(child: &Child, channel: &Channel) -> Result<Option<OwnedFd>> {
+fn await_ready(child: &Child, channel: &Channel, id: &str) -> Result<Option<OwnedFd>> {
     match channel.next().act(|| "listen to the process".to_owned())? {
         Some(FromInit::Ready(terminal)) => Ok(terminal),
         Some(FromInit::Failed { exit_code, message }) => Err(Error::Child { message, exit_code }),
-        _ => Err(Error::ChildGone { during: "entering the container", how: format!("pid {}", child.pid) }),
+        _ => Err(Error::EntrantGone { id: id.to_owned(), how: launch::how_it_ended(child) }),
     }
 }
 
@@ -319,7 +325,7 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
         Stdio::Terminal => Some(open_terminal()?),
         _ => None,
     };
-    identity::enter_working_folder(&job.process.cwd)?;
+    identity::enter_working_folder(&job.process.cwd, Missing::Refuse)?;
     let program = identity::Program::prepare(&job.process, job.inherited)?;
     let (master, slave) =
         terminal.map_or((None, None), |terminal| (Some(terminal.master), Some(terminal.slave)));

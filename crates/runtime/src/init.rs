@@ -135,7 +135,7 @@ fn enter(plan: &Plan, rootfs: Rootfs, process: &oci::Process) -> Result<()> {
         let _ = rootfs.root.mkdir_all(&process.cwd, 0o755);
     }
     rootfs.enter(plan)?;
-    identity::enter_working_folder(&process.cwd)
+    identity::enter_working_folder(&process.cwd, identity::Missing::Make)
 }
 
 fn process_of(spec: &Spec) -> Result<&oci::Process> {

@@ -23,7 +23,7 @@ use crate::{
     oci::{Hook, Spec, State, Status},
     plan::{Choices, IdMaps, Manager, Plan},
     resctrl, rootless, stage,
-    state::{Owner, Record, Store},
+    state::{Maker, Owner, Record, Store},
     systemd::Scope,
 };
 
@@ -82,69 +82,40 @@ struct Undone {
 }
 
 fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<Created> {
+    let Place { scope, path, hierarchies, named } =
+        Place::of(request.id, &request.spec, request.choices.manager)?;
+    let mut record = begin_record(&request, path, scope)?;
     let Request { store, id, bundle, spec, owner, choices } = request;
-    let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
-    let scope = match choices.manager {
-        Manager::Systemd => Some(Scope::of(id, &spec)?),
-        Manager::Files => None,
-    };
-    let path = match &scope {
-        Some(scope) => format!("{}/{}", slice_path(&scope.slice), scope.unit),
-        None => cgroup_path(id, &spec),
-    };
-    let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
-    let named = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
-    if named.exists() {
-        if named.is_occupied() {
-            return Err(Error::Config {
-                field: "linux.cgroupsPath".into(),
-                problem: format!("{path:?} has processes in it"),
-            });
-        }
-        // What a killed monitor left, with limits that are not this container's.
-        named.remove().map_err(cgroup_error)?;
-    }
+    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let mut limits = limits::for_new(resources)?;
     if owner == Owner::Caller {
         store.keep_config(id, &spec)?;
     }
+    // Before anything is made: `delete` finds it also when this process is killed now.
+    store.save(&record)?;
+    let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
     let group = rootless::usable(named).map_err(cgroup_error)?;
-    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    let limits = limits::for_new(resources)?;
-    let rdt = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let resctrl = rdt.map(|rdt| resctrl::check(id, rdt)).transpose()?;
-    let record = Record {
-        id: id.to_owned(),
-        pid: 0,
-        start_time: 0,
-        bundle: bundle.to_owned(),
-        rootfs: spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default(),
-        created: crate::clock::now(),
-        started: false,
-        cgroup: if group.folders().is_empty() { String::new() } else { path },
-        owner,
-        scope: scope.clone(),
-        resctrl: resctrl.clone(),
-        keyring: choices.keyring,
-        annotations: spec.annotations.clone(),
-    };
-    let shown = rootless::shown(&group, &hierarchies).map_err(cgroup_error)?;
-    let decided = Plan::new(id, bundle, spec.clone(), shown, choices)
-        .and_then(|plan| Inside::of(&plan).map(|inside| (plan, inside)));
-    let (mut plan, inside) = match decided {
-        Err(error) => {
-            // That of an ordinary user is there already.
-            let _ = group.remove();
-            return Err(error);
+    if group.folders().is_empty() {
+        record.cgroup.clear();
+        if resources.is_none_or(|resources| resources.devices.is_empty()) {
+            // Nobody has asked for what a host without cgroups cannot do.
+            limits.devices.clear();
         }
-        Ok(decided) => decided,
-    };
+    }
+    let decided = rootless::shown(&group, &hierarchies)
+        .map_err(cgroup_error)
+        .and_then(|shown| Plan::new(id, bundle, spec.clone(), shown, choices))
+        .and_then(|plan| Inside::of(&plan).map(|inside| (plan, inside)));
+    // That of an ordinary user is there already.
+    let (mut plan, inside) = decided.inspect_err(|_| drop(group.remove()))?;
     plan.joins_group = !group.folders().is_empty();
+    let (scope, resctrl) = (record.scope.clone(), record.resctrl.clone());
     let launched = launch(plan, &group, scope.as_ref()).and_then(|(child, channel)| {
         let made = Making { store, spec: &spec, group: &group, limits: &limits, inside, undone, record };
         made.finish(child, channel)
     });
     if launched.is_err() {
-        // As above.
+        // The failure that is being told matters more than one of the clean-up.
         if let Some(scope) = &scope {
             let _ = scope.stop();
         }
@@ -154,6 +125,66 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
         let _ = group.remove();
     }
     launched
+}
+
+/// Where the cgroup of a new container will be.
+struct Place {
+    /// Its unit, when systemd makes it.
+    scope: Option<Scope>,
+    /// Path beneath each hierarchy.
+    path: String,
+    hierarchies: Hierarchies,
+    named: Cgroup,
+}
+
+impl Place {
+    /// Finds it, and refuses one that is in use.
+    fn of(id: &str, spec: &Spec, manager: Manager) -> Result<Place> {
+        let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
+        let scope = match manager {
+            Manager::Systemd => Some(Scope::of(id, spec)?),
+            Manager::Files => None,
+        };
+        let path = match &scope {
+            Some(scope) => format!("{}/{}", slice_path(&scope.slice), scope.unit),
+            None => cgroup_path(id, spec),
+        };
+        let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
+        let named = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
+        if named.exists() {
+            if named.is_occupied() {
+                return Err(Error::Config {
+                    field: "linux.cgroupsPath".into(),
+                    problem: format!("{path:?} has processes in it or below it"),
+                });
+            }
+            // What a killed monitor left, with limits that are not this container's.
+            named.remove().map_err(cgroup_error)?;
+        }
+        Ok(Place { scope, path, hierarchies, named })
+    }
+}
+
+/// The record of a container that has no process yet.
+fn begin_record(request: &Request<'_>, cgroup: String, scope: Option<Scope>) -> Result<Record> {
+    let Request { id, bundle, spec, owner, choices, .. } = request;
+    let rdt = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+    Ok(Record {
+        id: (*id).to_owned(),
+        pid: 0,
+        start_time: 0,
+        maker: Some(Maker::own()),
+        bundle: bundle.to_path_buf(),
+        rootfs: spec.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default(),
+        created: crate::clock::now(),
+        started: false,
+        cgroup,
+        owner: *owner,
+        scope,
+        resctrl: rdt.map(|rdt| resctrl::check(id, rdt)).transpose()?,
+        keyring: choices.keyring,
+        annotations: spec.annotations.clone(),
+    })
 }
 
 /// Where the cgroup of a container is; systemd's `slice:prefix:name` becomes the path that systemd would make.
@@ -318,6 +349,7 @@ impl Making<'_> {
         channel.tell(ToInit::CgroupsReady).act(|| "tell the first process of its cgroups".to_owned())?;
         self.record.pid = child.pid;
         self.record.start_time = process::start_time(child.pid).unwrap_or(0);
+        self.record.maker = None;
         self.store.save(&self.record)?;
         let terminal = self.await_ready(child, channel)?;
         if self.inside.user_namespace
@@ -372,7 +404,15 @@ impl Making<'_> {
                         how: "it spoke out of turn".into(),
                     });
                 }
-                None => return Err(gone(child, "its creation")),
+                None => {
+                    let how = match how_it_ended(child) {
+                        how if self.group.oom_kills() > 0 => {
+                            format!("{how}: killed for want of memory, see linux.resources.memory")
+                        }
+                        how => how,
+                    };
+                    return Err(Error::ChildGone { during: "its creation", how });
+                }
             }
         }
     }
@@ -392,13 +432,13 @@ fn channel_failure(error: &Error, channel: &Channel) -> Option<Error> {
     }
 }
 
-fn gone(child: &Child, during: &'static str) -> Error {
-    let how = match process::wait(child.pid, Waiting::Block) {
+/// Waits for a process that has ended without a word.
+pub fn how_it_ended(child: &Child) -> String {
+    match process::wait(child.pid, Waiting::Block) {
         Ok(Some(Ended::Exited(code))) => format!("exit code {code}"),
         Ok(Some(Ended::Signaled(signal))) => format!("signal {signal}"),
         _ => "unknown".to_owned(),
-    };
-    Error::ChildGone { during, how }
+    }
 }
 
 fn kill_and_reap(child: &Child) {
@@ -410,7 +450,7 @@ fn kill_and_reap(child: &Child) {
 /// The outcome of a start order; takes the listener of the filter to its agent.
 pub fn outcome(channel: &Channel, agent: Option<&Agent>) -> Result<()> {
     loop {
-        match (channel.next().act(|| "listen to the first process".to_owned())?, agent) {
+        match (channel.answer().act(|| "wait until the program runs".to_owned())?, agent) {
             (None, _) => return Ok(()),
             (Some(FromInit::Listener(listener)), Some(agent)) => agent.give(&listener)?,
             (Some(FromInit::Failed { exit_code, message }), _) => {
@@ -428,14 +468,15 @@ impl Created {
         outcome(&self.channel, None)
     }
 
-    /// Orders the start, waits until the program runs, and remembers it.
+    /// Orders the start and waits until the program runs.
     pub fn start(&mut self, store: &Store, spec: &Spec) -> Result<()> {
-        self.order_start()?;
         self.mark_started(store)?;
+        self.order_start()?;
         run_poststart(spec, &self.record.state(Status::Running))
     }
 
-    /// Remembers that the program runs.
+    /// Remembers that the program runs. To be called before the order: who dies in between leaves a first process that ends, and
+    /// one whose disk is full has started nothing.
     pub fn mark_started(&mut self, store: &Store) -> Result<()> {
         self.record.started = true;
         store.save(&self.record)
@@ -471,9 +512,8 @@ pub fn delete(store: &Store, record: &Record, group: &Cgroup) -> Result<()> {
     };
     let ungrouped = record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove);
     let stopped = record.scope.as_ref().map_or(Ok(()), Scope::stop);
-    // Without a pid namespace of its own the first process leaves others behind; with one this finds nothing.
-    let cleaned =
-        group.remove().or_else(|_| group.kill_all().and_then(|()| group.remove())).map_err(cgroup_error);
+    // Without a pid namespace of its own the first process leaves others behind.
+    let cleaned = group.end().map_err(cgroup_error);
     let removed = store.remove(&record.id);
     run_poststop(hooks.as_ref(), &record.state(Status::Stopped));
     cleaned.and(removed).and(stopped).and(ungrouped)

@@ -15,7 +15,7 @@
 //! | [`privilege`], [`rootless`] | what the caller may do; the cgroup of an ordinary user's container |
 //! | [`exec`], [`program`] | a further process in a container; finding the program |
 //! | [`state`], [`start_socket`] | what is remembered between two commands; how `start` reaches the first process |
-//! | [`commands`], [`foreground`], [`signals`] | the command line of runc |
+//! | [`commands`], [`foreground`] | the command line of runc |
 //! | [`pid1`] | the small first process for programs that do not reap |
 //! | [`agent`] | who decides the system calls that a filter asks about |
 //! | [`inherited`], [`notify`], [`log`] | descriptors beyond the standard ones; readiness passed on; the runtime's own words |
@@ -56,7 +56,6 @@ pub mod program;
 pub mod protect;
 pub mod resctrl;
 pub mod rootless;
-pub mod signals;
 pub mod stage;
 pub mod start_socket;
 pub mod state;

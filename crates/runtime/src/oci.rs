@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use docker_seccomp::docker_seccomp;
 pub use linux::*;
@@ -108,7 +108,46 @@ impl Spec {
 
 fn read_document<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, DocumentError> {
     let bytes = std::fs::read(path).map_err(|source| DocumentError::Read { path: path.into(), source })?;
-    serde_json::from_slice(&bytes).map_err(|source| DocumentError::Parse { path: path.into(), source })
+    parse(&bytes).map_err(|source| DocumentError::Parse { path: path.into(), source })
+}
+
+/// Reads a document. `null` is as good as absent, as Go's package `encoding/json` has it, with which most documents are written and
+/// other runtimes read them.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    // Hardly any document has one; none is gone through twice without need.
+    match serde_json::from_slice(bytes) {
+        Err(first) if first.is_data() && bytes.windows(4).any(|window| window == b"null") => {
+            let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+            if !drop_nulls(&mut value) {
+                return Err(first);
+            }
+            serde_json::from_value(value)
+        }
+        other => other,
+    }
+}
+
+/// Takes members away that are `null`; false when there are none.
+fn drop_nulls(value: &mut serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Object(members) => {
+            let before = members.len();
+            members.retain(|_, value| !value.is_null());
+            let mut dropped = members.len() < before;
+            for value in members.values_mut() {
+                dropped |= drop_nulls(value);
+            }
+            dropped
+        }
+        serde_json::Value::Array(elements) => {
+            let mut dropped = false;
+            for element in elements {
+                dropped |= drop_nulls(element);
+            }
+            dropped
+        }
+        _ => false,
+    }
 }
 
 /// The root file system.
@@ -259,5 +298,17 @@ mod tests {
         assert_eq!(linux.resources.as_ref().unwrap().memory.as_ref().unwrap().limit, Some(4096));
         let again: Spec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
         assert_eq!(spec, again);
+    }
+
+    #[test]
+    fn a_null_is_as_good_as_absent() {
+        let text = br#"{"mounts":null,"process":{"args":["a"],"env":null,"user":{"additionalGids":null},"capabilities":{"ambient":null}},
+            "hooks":{"prestart":null},"annotations":null,"linux":{"sysctl":null,"namespaces":[{"type":"pid","path":null}]}}"#;
+        let spec: Spec = parse(text).unwrap();
+        assert_eq!(spec.process.unwrap().args, ["a"]);
+        assert_eq!(spec.linux.unwrap().namespaces.len(), 1);
+        // Errors keep their place when a null is not the reason.
+        let error = parse::<Spec>(br#"{"hostname":"null","mounts":7}"#).unwrap_err();
+        assert!(error.to_string().contains("line 1 column"), "{error}");
     }
 }

@@ -3,13 +3,16 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
 use gantry_linux::{
     cgroup::{Cgroup, Hierarchies},
-    process,
+    file_lock, process,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +20,7 @@ use crate::{
     error::{Act, Error, Result},
     oci::{self, Spec, Status},
     plan::Keyring,
-    resctrl,
+    resctrl, start_socket,
     systemd::Scope,
 };
 
@@ -40,6 +43,25 @@ pub enum Owner {
     Monitor,
 }
 
+/// The process that makes a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    pid: i32,
+    start_time: u64,
+}
+
+impl Maker {
+    /// The calling process.
+    pub fn own() -> Maker {
+        let pid = std::process::id().cast_signed();
+        Maker { pid, start_time: process::start_time(pid).unwrap_or(0) }
+    }
+
+    fn is_alive(self) -> bool {
+        process::start_time(self.pid) == Some(self.start_time)
+    }
+}
+
 /// `state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -49,13 +71,16 @@ pub struct Record {
     pub pid: i32,
     /// Start time of that process: with the pid it names the process for good.
     pub start_time: u64,
+    /// Who makes it, while it has no first process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maker: Option<Maker>,
     /// The bundle.
     pub bundle: PathBuf,
     /// Its root file system, for people.
     pub rootfs: PathBuf,
     /// RFC 3339.
     pub created: String,
-    /// Whether the program was started.
+    /// Whether the program was started, or is just being started.
     pub started: bool,
     /// Path beneath each cgroup hierarchy.
     pub cgroup: String,
@@ -79,7 +104,9 @@ impl Record {
     /// What the container is now.
     pub fn status(&self, group: &Cgroup) -> Status {
         if self.pid == 0 {
-            return Status::Creating;
+            // What a maker left that was killed has no process, and is only to be deleted.
+            let made = self.maker.is_some_and(Maker::is_alive);
+            return if made { Status::Creating } else { Status::Stopped };
         }
         match (self.is_alive(), self.started) {
             (false, _) => Status::Stopped,
@@ -157,27 +184,33 @@ impl Store {
     /// Writes the state of a container. It lives on a file system that a restart of the machine empties, like the
     /// processes it is about: whole or not at all matters, the disk does not.
     pub fn save(&self, record: &Record) -> Result<()> {
-        let path = self.folder(&record.id).join("state.json");
-        let temporary = path.with_extension("tmp");
-        let bytes =
-            serde_json::to_vec(record).map_err(|source| Error::State { path: path.clone(), source })?;
-        fs::write(&temporary, bytes)
-            .and_then(|()| fs::rename(&temporary, &path))
-            .act(|| format!("write {}", path.display()))
+        let folder = self.folder(&record.id);
+        save_in(&folder, &folder, record)
     }
 
     /// Reads the state of a container.
     pub fn load(&self, id: &str) -> Result<Record> {
         check_id(id)?;
-        let path = self.folder(id).join("state.json");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let folder = self.folder(id);
+        load_from(&folder, &folder, id)
+    }
+
+    /// Takes hold of a container that is to be started.
+    pub fn hold(&self, id: &str) -> Result<Held> {
+        check_id(id)?;
+        let path = self.folder(id);
+        let words = || format!("open {}", path.display());
+        let folder = match fs::File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::NoContainer(id.to_owned()));
             }
-            Err(error) => return Err(error).act(|| format!("read {}", path.display())),
+            other => other.act(words)?,
         };
-        serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })
+        if !file_lock::take(&folder).act(|| format!("lock {}", path.display()))? {
+            let status = "being started by another process".to_owned();
+            return Err(Error::WrongState { act: "start", id: id.to_owned(), status });
+        }
+        Ok(Held { folder, path, id: id.to_owned() })
     }
 
     /// Keeps the configuration as it is now: what becomes of the bundle's own does not matter to the container any more.
@@ -212,7 +245,7 @@ impl Store {
     pub fn remove(&self, id: &str) -> Result<()> {
         let folder = self.folder(id);
         // The usual files go without listing the folder.
-        for name in ["state.json", START_SOCKET, CONFIG] {
+        for name in [START_SOCKET, CONFIG, "state.json"] {
             let _ = fs::remove_file(folder.join(name));
         }
         match fs::remove_dir(&folder) {
@@ -230,6 +263,61 @@ impl Store {
         records.sort_by(|a, b| a.id.cmp(&b.id));
         records
     }
+}
+
+/// A container's folder, held so that nobody else starts the container meanwhile. What is read and written belongs to this
+/// container, also when it is deleted and another one gets its name.
+#[derive(Debug)]
+pub struct Held {
+    folder: fs::File,
+    path: PathBuf,
+    id: String,
+}
+
+impl Held {
+    /// The folder, by the descriptor.
+    pub fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()))
+    }
+
+    /// As [`Store::load`].
+    pub fn load(&self) -> Result<Record> {
+        load_from(&self.folder(), &self.path, &self.id)
+    }
+
+    /// As [`Store::save`].
+    pub fn save(&self, record: &Record) -> Result<()> {
+        save_in(&self.folder(), &self.path, record)
+    }
+}
+
+fn save_in(folder: &Path, shown: &Path, record: &Record) -> Result<()> {
+    const NAME: &str = "state.json";
+    let path = shown.join(NAME);
+    let bytes = serde_json::to_vec(record).map_err(|source| Error::State { path: path.clone(), source })?;
+    let temporary = folder.join("state.tmp");
+    fs::write(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, folder.join(NAME)))
+        .act(|| format!("write {}", path.display()))
+}
+
+fn load_from(folder: &Path, shown: &Path, id: &str) -> Result<Record> {
+    let path = shown.join("state.json");
+    let bytes = match fs::read(folder.join("state.json")) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NoContainer(id.to_owned()));
+        }
+        Err(error) => return Err(error).act(|| format!("read {}", path.display())),
+    };
+    let mut record: Record =
+        serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })?;
+    // `start` writes that it starts before it does, and takes the socket away afterwards: while the socket is there, whether
+    // the first process still listens tells what was reached.
+    if record.started && folder.join(START_SOCKET).exists() && start_socket::connect(folder).is_ok() {
+        record.started = false;
+    }
+    Ok(record)
 }
 
 /// Refuses ids that are no plain file names.
@@ -268,6 +356,7 @@ mod tests {
             id: "a".into(),
             pid: 0,
             start_time: 0,
+            maker: None,
             bundle: "/b".into(),
             rootfs: "/r".into(),
             created: String::new(),

@@ -328,3 +328,18 @@ fn the_reaper_passes_codes_and_signals_on() {
     let output = sandbox.run();
     assert_eq!(output.status.code(), Some(127), "{}", text(&output.stderr));
 }
+
+#[test]
+fn what_a_program_without_a_pid_namespace_leaves_behind_ends_with_the_container_at_once() {
+    let mut sandbox = Sandbox::script("sleep 1000 & exit 3");
+    sandbox.linux().namespaces.retain(|namespace| namespace.kind != NamespaceKind::Pid);
+    sandbox.save();
+    // The sleep must not hold pipes of this test open.
+    let start = std::time::Instant::now();
+    let mut command = sandbox.command(&["run", &sandbox.id]);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+    // Less than the patience with processes that end by themselves.
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    assert!(leftovers(&sandbox).is_empty());
+}

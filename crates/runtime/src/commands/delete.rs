@@ -29,16 +29,18 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
     }
     let id = required(id, "ID")?;
     let record = match global.store.load(&id) {
-        Err(Error::NoContainer(_)) if force => {
-            // A folder without a state is what a create left that was killed half way.
+        Err(Error::NoContainer(_)) => {
+            // A folder without a state is what a create or a delete left that was killed half way, as with runc.
             global.store.remove(&id)?;
-            return Ok(0);
+            return if force { Ok(0) } else { Err(Error::NoContainer(id)) };
         }
         other => other?,
     };
     let group = record.group()?;
     match record.status(&group) {
-        Status::Stopped | Status::Creating => {}
+        Status::Stopped => {}
+        // Its maker finds the folder gone, and gives up.
+        Status::Creating if force => {}
         Status::Created => end(&record)?,
         _ if force => end(&record)?,
         status => {
@@ -54,7 +56,7 @@ fn end(record: &Record) -> Result<()> {
     let pidfd = process::pidfd(record.pid);
     match kill::send(record, libc::SIGKILL, false) {
         // It has ended by itself.
-        Err(Error::NotRunning(_)) => return Ok(()),
+        Err(Error::NotRunning { .. }) => return Ok(()),
         other => other?,
     }
     let Ok(pidfd) = pidfd else { return Ok(()) };

@@ -39,7 +39,7 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
     let pidfd = gantry_linux::process::pidfd(record.pid);
     // The pidfd was opened before: it is the right process or none.
     let (Ok(pidfd), true) = (pidfd, record.is_alive()) else {
-        return Err(Error::NotRunning(record.id));
+        return Err(Error::NotRunning { act: "watch", id: record.id });
     };
     if once {
         return tell_stats(&record, &group).map(|()| 0);

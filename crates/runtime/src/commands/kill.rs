@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use gantry_linux::{
     namespace::{self, Namespaces},
-    process,
+    process, signal,
 };
 use lexopt::prelude::*;
 
@@ -12,7 +12,6 @@ use super::{Global, next, required};
 use crate::{
     error::{Act, Error, Result},
     oci::Status,
-    signals,
     state::Record,
 };
 
@@ -29,7 +28,9 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
     }
     let id = required(id, "ID")?;
     let text = signal.unwrap_or_else(|| "TERM".to_owned());
-    let signal = signals::parse(&text).ok_or_else(|| Error::Usage(format!("unknown signal {text:?}")))?;
+    // 0 is none, and asks only whether there is somebody (kill(2)).
+    let number = if text == "0" { Some(0) } else { signal::parse(&text) };
+    let signal = number.ok_or_else(|| Error::Usage(format!("unknown signal {text:?}")))?;
     let record = global.store.load(&id)?;
     send(&record, signal, all)?;
     Ok(0)
@@ -54,7 +55,7 @@ pub fn send(record: &Record, signal: i32, all: bool) -> Result<()> {
         return Ok(());
     }
     let (Ok(pidfd), Status::Running | Status::Created | Status::Paused) = (pidfd, status) else {
-        return Err(Error::NotRunning(record.id.clone()));
+        return Err(Error::NotRunning { act: "kill", id: record.id.clone() });
     };
     // Without a pid namespace of its own the kernel does not take the others along.
     let own = namespace::inode(record.pid, Namespaces::PID).ok();

@@ -147,6 +147,7 @@ fn restore(
         id: id.clone(),
         pid,
         start_time: process::start_time(pid).unwrap_or(0),
+        maker: None,
         bundle: options.bundle.clone(),
         rootfs: root,
         created: crate::clock::now(),

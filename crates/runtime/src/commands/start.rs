@@ -10,7 +10,7 @@ use crate::{
     error::{Act, Error, Result},
     launch,
     notify::Notify,
-    oci::Status,
+    oci::{Spec, Status},
     start_socket,
     state::{Owner, START_SOCKET},
 };
@@ -18,7 +18,8 @@ use crate::{
 /// Runs the command.
 pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let id = operand(parser, "ID")?;
-    let mut record = global.store.load(&id)?;
+    let held = global.store.hold(&id)?;
+    let mut record = held.load()?;
     let status = record.status(&record.group()?);
     if status != Status::Created {
         let status = format!("{status:?}").to_lowercase();
@@ -27,15 +28,17 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     if record.owner == Owner::Monitor {
         return Err(Error::WrongState { act: "start", id, status: "started by its monitor only".into() });
     }
-    let folder = global.store.folder(&id);
+    let folder = held.folder();
     let channel = start_socket::connect(&folder).act(|| format!("reach the first process of {id}"))?;
-    let spec = global.store.config(&record);
+    let spec = Spec::load(&folder);
     let notify = Notify::listen(&folder)?;
     let pidfd = process::pidfd(record.pid);
+    // Before the order, so that nothing has been started when the disk is full; the socket tells how far a start came that was
+    // killed.
+    record.started = true;
+    held.save(&record)?;
     channel.tell(ToInit::Start).act(|| format!("start container {id}"))?;
     launch::outcome(&channel, None)?;
-    record.started = true;
-    global.store.save(&record)?;
     // It has served its purpose; delete removes it too.
     let _ = fs::remove_file(folder.join(START_SOCKET));
     if let Ok(spec) = spec {

@@ -8,7 +8,7 @@ use super::{Global, next, number, required, text};
 use crate::{
     error::{Act, Error, Result},
     limits,
-    oci::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources},
+    oci::{self, BlockIo, Cpu, IntelRdt, Memory, Pids, Resources},
 };
 
 /// What is to be changed.
@@ -79,7 +79,7 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let changes = parse(parser)?;
     let record = global.store.load(&required(changes.id, "ID")?)?;
     if !record.is_alive() {
-        return Err(Error::NotRunning(record.id));
+        return Err(Error::NotRunning { act: "update", id: record.id });
     }
     if let Some(scope) = &record.scope {
         scope.update(&changes.resources)?;
@@ -133,7 +133,10 @@ fn read(source: &str) -> Result<Resources> {
     } else {
         bytes = std::fs::read(source).act(words)?;
     }
-    serde_json::from_slice(&bytes).map_err(|error| Error::Usage(format!("{source}: {error}")))
+    // A list would be read as the members in order.
+    let parsed = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
+        .and_then(|_| oci::parse::<Resources>(&bytes));
+    parsed.map_err(|error| Error::Usage(format!("{source}: {error}")))
 }
 
 #[cfg(test)]

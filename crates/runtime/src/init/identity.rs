@@ -93,6 +93,11 @@ pub fn check(process: &Process) -> Result<()> {
     if is_set(&process.selinux_label) && !fs::exists("/sys/fs/selinux").unwrap_or(false) {
         return Err(config("process.selinuxLabel", "this kernel has no SELinux".into()));
     }
+    let user = &process.user;
+    // Of setresuid(2) and chown(2) it means "leave it as it is".
+    if [user.uid, user.gid].iter().chain(&user.additional_gids).any(|id| *id == u32::MAX) {
+        return Err(config("process.user", format!("{} is the id of nobody", u32::MAX)));
+    }
     match process.oom_score_adj {
         Some(score) if !(-1000..=1000).contains(&score) => {
             Err(config("process.oomScoreAdj", format!("{score} is not in -1000 to 1000")))
@@ -118,13 +123,24 @@ fn home(uid: u32) -> String {
     identity.map_or_else(|| "/".to_owned(), |identity| identity.home)
 }
 
-/// Enters the working folder; makes it when it is not there.
-pub fn enter_working_folder(cwd: &str) -> Result<()> {
+/// What becomes of a working folder that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It is made, as runc does for the first process.
+    Make,
+    /// It is an error: a slip of who calls `exec` must not leave folders in the container.
+    Refuse,
+}
+
+/// Enters the working folder.
+pub fn enter_working_folder(cwd: &str, missing: Missing) -> Result<()> {
     let words = || format!("chdir to cwd {cwd:?}");
     let root = Root::open("/").act(words)?;
     // Links of /proc that lead out of the root through an open descriptor are not followed (CVE-2024-21626).
     let folder = match root.open_path(cwd, gantry_linux::root::Links::Follow) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => root.mkdir_all(cwd, 0o755).act(words)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Make => {
+            root.mkdir_all(cwd, 0o755).act(words)?
+        }
         other => other.act(words)?,
     };
     rustix::process::fchdir(&folder).act(words)?;

@@ -216,8 +216,8 @@ impl Subject {
     pub fn start(&mut self, streams: &mut Streams, config: &MonitorConfig) -> Result<()> {
         match self {
             Subject::Container { store, created, hooks } => {
-                created.order_start()?;
                 created.mark_started(store)?;
+                created.order_start()?;
                 if let Some(hooks) = hooks.take() {
                     let state = created.record.state(Status::Running);
                     crate::hooks::run("poststart", &hooks.poststart, &state)?;
