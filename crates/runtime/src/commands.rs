@@ -6,6 +6,7 @@ mod delete;
 mod events;
 mod exec;
 mod features;
+mod go_flags;
 mod kill;
 mod list;
 mod pause;
@@ -91,9 +92,7 @@ pub fn main(all: Vec<OsString>) -> i32 {
             log::error(&error.chain());
             match error {
                 // exec and run speak for the program, which could not be run; the other commands fail plainly.
-                Error::Child { .. } | Error::NoProgram { .. } | Error::NotExecutable { .. } => {
-                    error.exit_code()
-                }
+                _ if matches!(error.exit_code(), 126 | 127) => error.exit_code(),
                 // As with runc: any other code could be that of a program.
                 _ if command == "exec" => 255,
                 _ => 1,
@@ -107,8 +106,7 @@ fn dispatch(all: &[OsString], name: &mut String) -> Result<i32> {
         Global { store: Store::new(default_root()), manager: Manager::Files, criu: PathBuf::from("criu") };
     let mut log = Log::default();
     let mut parser = lexopt::Parser::from_args(all.iter().skip(1).cloned());
-    let usage = |error: lexopt::Error| Error::Usage(error.to_string());
-    while let Some(argument) = parser.next().map_err(usage)? {
+    while let Some(argument) = next(&mut parser)? {
         match argument {
             Long("root") => global.store = Store::new(crate::state::absolute(&path(&mut parser)?)?),
             Long("log") => log.file = Some(crate::state::absolute(&path(&mut parser)?)?),
@@ -132,13 +130,15 @@ fn dispatch(all: &[OsString], name: &mut String) -> Result<i32> {
             }
             Value(command) => {
                 *name = command.to_string_lossy().into_owned();
-                log::begin(log);
+                log::begin(log)?;
                 return command_of(name, all, &global, parser);
             }
             other => return Err(Error::Usage(other.unexpected().to_string())),
         }
     }
-    Err(Error::Usage(format!("no command\n{USAGE}")))
+    // As with runc, which is asked that way whether it is there.
+    print(USAGE)?;
+    Ok(0)
 }
 
 /// Where state is unless the command line says it; an ordinary user has a folder of his own (XDG Base Directory), also
@@ -189,6 +189,7 @@ fn command_of(command: &str, all: &[OsString], global: &Global, parser: lexopt::
         "events" => events::run(global, parser),
         "features" => features::run(parser),
         "spec" => spec::run(parser),
+        "help" | "h" => print(USAGE).map(|()| 0),
         "monitor" => monitor::run(&operand(parser, "DIR")?),
         other => Err(Error::Usage(format!("unknown command {other:?}\n{USAGE}"))),
     }
@@ -219,6 +220,7 @@ pub(crate) fn number<T: std::str::FromStr>(parser: &mut lexopt::Parser) -> Resul
 
 /// The next argument.
 pub(crate) fn next<'p>(parser: &'p mut lexopt::Parser) -> Result<Option<lexopt::Arg<'p>>> {
+    go_flags::translate(parser)?;
     parser.next().map_err(|error| Error::Usage(error.to_string()))
 }
 

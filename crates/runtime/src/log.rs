@@ -1,8 +1,13 @@
 //! Where the runtime's own words go: standard error, and the file of `--log`, as runc writes them.
 
-use std::{fs::OpenOptions, io::Write, path::PathBuf, sync::OnceLock};
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::PathBuf,
+    sync::OnceLock,
+};
 
-use crate::error::{Error, Result};
+use crate::error::{Act, Error, Result};
 
 /// How lines of the file look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,11 +41,18 @@ pub struct Log {
     pub debug: bool,
 }
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOG: OnceLock<(Log, Option<File>)> = OnceLock::new();
 
-/// Decides it for the rest of this process; the first call counts.
-pub fn begin(log: Log) {
-    LOG.get_or_init(|| log);
+/// Decides it for the rest of this process and opens the file; the first call counts. An engine that reads the reason of a failure
+/// from a file must hear when there is none.
+pub fn begin(log: Log) -> Result<()> {
+    let open = |path: &PathBuf| {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.act(|| format!("open log file {}", path.display()))
+    };
+    let file = log.file.as_ref().map(open).transpose()?;
+    LOG.get_or_init(|| (log, file));
+    Ok(())
 }
 
 /// An error that ends the command: on standard error too.
@@ -51,7 +63,7 @@ pub fn error(message: &str) {
 
 /// Something that is passed over: in the file, or else on standard error.
 pub fn warning(message: &str) {
-    match LOG.get().and_then(|log| log.file.as_ref()) {
+    match LOG.get().and_then(|(_, file)| file.as_ref()) {
         Some(_) => write("warning", message),
         None => eprintln!("gantry-runtime: warning: {message}"),
     }
@@ -59,19 +71,19 @@ pub fn warning(message: &str) {
 
 /// A step, with `--debug` only.
 pub fn debug(message: impl FnOnce() -> String) {
-    let Some(log) = LOG.get().filter(|log| log.debug) else { return };
-    match log.file {
+    let Some((_, file)) = LOG.get().filter(|(log, _)| log.debug) else { return };
+    match file {
         Some(_) => write("debug", &message()),
         None => eprintln!("gantry-runtime: debug: {}", message()),
     }
 }
 
 fn write(level: &str, message: &str) {
-    let Some((log, path)) = LOG.get().and_then(|log| Some((log, log.file.as_ref()?))) else { return };
+    let Some((log, Some(file))) = LOG.get() else { return };
     let line = line(log.format, level, message, &crate::clock::now());
     // What matters was told on standard error, or is a warning.
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    let mut file: &File = file;
+    let _ = file.write_all(line.as_bytes());
 }
 
 fn line(format: Format, level: &str, message: &str, time: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, describe};
 
 /// Where programs are looked for when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -68,7 +68,7 @@ pub fn refused(program: &str, error: &io::Error) -> Error {
         Some(libc::EACCES | libc::EPERM) => denied(program, "permission denied"),
         Some(libc::ENOEXEC) => denied(program, "exec format error"),
         Some(libc::EISDIR) => denied(program, "is a directory"),
-        _ => denied(program, &error.to_string()),
+        _ => denied(program, &describe(error)),
     }
 }
 
@@ -87,5 +87,7 @@ mod tests {
         assert_eq!(error.chain(), "exec: \"/nope\": stat /nope: no such file or directory");
         assert_eq!(find("/etc/passwd", &env).unwrap_err().exit_code(), 126);
         assert_eq!(find("/etc", &env).unwrap_err().exit_code(), 126);
+        let looped = refused("/x", &io::Error::from_raw_os_error(libc::ELOOP));
+        assert_eq!(looped.chain(), "exec: \"/x\": Too many levels of symbolic links");
     }
 }

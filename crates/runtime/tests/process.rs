@@ -227,3 +227,19 @@ fn what_becomes_of_the_bundle_after_create_does_not_matter() {
     assert!(sandbox.output(&["delete", "--force", &sandbox.id]).status.success());
     assert!(leftovers(&sandbox).is_empty());
 }
+
+#[test]
+fn an_id_that_means_no_change_to_the_kernel_is_refused() {
+    for (uid, gid, others) in [(u32::MAX, 0, vec![]), (0, u32::MAX, vec![]), (0, 0, vec![5, u32::MAX])] {
+        let mut sandbox = Sandbox::new(&["/bin/true"]);
+        let user = &mut sandbox.process().user;
+        (user.uid, user.gid, user.additional_gids) = (uid, gid, others);
+        let output = sandbox.run();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text(&output.stderr).contains("config: process.user: 4294967295"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}

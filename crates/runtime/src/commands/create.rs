@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -161,12 +162,24 @@ pub fn send_pidfd(socket: &Path, child: &Child) -> Result<()> {
     channel::send(connection.as_fd(), b"pidfd", Some(child.pidfd.as_fd())).act(words)
 }
 
-/// Writes a pid file, whole or not at all.
+/// Writes a pid file, whole or not at all. The folder may be anybody's, such as /tmp: no file and no link that is there already is
+/// written to, and each process has a name of its own.
 pub fn write_pid(file: &Path, pid: i32) -> Result<()> {
-    let temporary = file.with_extension("tmp");
-    fs::write(&temporary, pid.to_string())
-        .and_then(|()| fs::rename(&temporary, file))
-        .act(|| format!("write pid file {}", file.display()))
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = file.with_file_name(format!(".{name}.{}", std::process::id()));
+    // Of a process that was killed here.
+    let _ = fs::remove_file(&temporary);
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .and_then(|()| fs::rename(&temporary, file));
+    if written.is_err() {
+        // The failure that is being told matters more than one of the clean-up.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.act(|| format!("write pid file {}", file.display()))
 }
 
 /// Sends the master of a terminal to whoever listens at the console socket.

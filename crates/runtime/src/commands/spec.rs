@@ -79,7 +79,13 @@ pub fn run(mut parser: lexopt::Parser) -> Result<i32> {
     while let Some(argument) = next(&mut parser)? {
         match argument {
             Short('b') | Long("bundle") => bundle = path(&mut parser)?,
-            Long("rootless") => rights = Rights::Caller,
+            Long("rootless") => {
+                // A switch here, but an option with a value before the command.
+                let value = parser.optional_value().unwrap_or_else(|| "true".into());
+                if value != "false" && value != "0" {
+                    rights = Rights::Caller;
+                }
+            }
             other => return Err(Error::Usage(other.unexpected().to_string())),
         }
     }
