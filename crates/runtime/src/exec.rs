@@ -20,7 +20,7 @@ use crate::{
         identity::{self, Missing},
         priority::Priority,
     },
-    launch,
+    launch, null,
     oci::{Process, State, Status},
     plan::{self, CapabilitySets, Keyring, Stdio},
     privilege::Privilege,
@@ -343,6 +343,7 @@ fn become_program(job: Job, channel: &Channel) -> Result<()> {
         (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
         _ => {}
     }
+    null::adopt(job.proc.as_fd())?;
     identity::label(&job.process, job.proc.as_fd())?;
     identity::close_others(job.inherited.count(), channel.as_fd())?;
     identity::become_user(&job.process, &job.capabilities, job.filter.as_ref(), channel)?;

@@ -36,7 +36,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::{
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
-    hooks,
+    hooks, null,
     oci::{self, Hooks, Spec, Status},
     plan::{Gate, Joined, Keyring, Plan, Stdio},
     privilege::Privilege,
@@ -292,6 +292,7 @@ fn settle(plan: &Plan, ready: &Ready, channel: &Channel) -> Result<()> {
         (Stdio::Given(fds), None) => identity::place_stdio([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])?,
         _ => {}
     }
+    null::adopt(plan.proc.as_fd())?;
     identity::label(process, plan.proc.as_fd())?;
     match &plan.filter {
         Some(filter) if filter.listens => {

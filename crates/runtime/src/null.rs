@@ -5,13 +5,14 @@
 //! refuses that and still lets the device be read and written.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use gantry_linux::{
     mount::{Attributes, Depth, Detached},
     process,
+    root::{Links, Root},
 };
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
@@ -20,7 +21,8 @@ use crate::{
     privilege::Privilege,
 };
 
-fn is_null(stat: &Stat) -> bool {
+/// Whether it is the null device.
+pub fn is_null(stat: &Stat) -> bool {
     // The numbers are those of Documentation/admin-guide/devices.txt.
     FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == rustix::fs::makedev(1, 3)
 }
@@ -71,4 +73,33 @@ pub fn shield_stdio() -> Result<()> {
         process::place_fd(open(access)?.as_fd(), number).act(words)?;
     }
     Ok(())
+}
+
+/// Replaces standard descriptors of this process that are the null device by the container's own, where it has one. It is
+/// called in the container's root, with the host's /proc.
+///
+/// A program may look for what its descriptors lie on, and criu does: the host's device lies on no mount of the container.
+pub fn adopt(proc: BorrowedFd<'_>) -> Result<()> {
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let mut own = None;
+    for (number, fd) in (0..).zip(stdio) {
+        if !rustix::fs::fstat(fd).is_ok_and(|stat| is_null(&stat)) {
+            continue;
+        }
+        let words = || format!("replace descriptor {number}");
+        let Some(own) = own.get_or_insert_with(of_container) else { return Ok(()) };
+        let access = rustix::fs::fcntl_getfl(fd).act(words)? & OFlags::ACCMODE;
+        let path = format!("self/fd/{}", own.as_raw_fd());
+        // Where its mount or the container's device rules forbid it, the host's stays.
+        if let Ok(opened) = rustix::fs::openat(proc, path, access | OFlags::CLOEXEC, Mode::empty()) {
+            process::place_fd(opened.as_fd(), number).act(words)?;
+        }
+    }
+    Ok(())
+}
+
+/// The null device of the root that this process is in; not what a link of that name leads to.
+fn of_container() -> Option<OwnedFd> {
+    let null = Root::open("/").ok()?.open_path("/dev/null", Links::Keep).ok()?;
+    rustix::fs::fstat(&null).is_ok_and(|stat| is_null(&stat)).then_some(null)
 }

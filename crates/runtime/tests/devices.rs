@@ -5,7 +5,7 @@ mod harness;
 use std::{
     fs,
     os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use gantry_runtime::oci::{Device, IdMapping, Namespace, NamespaceKind};
@@ -46,6 +46,29 @@ fn the_default_devices_and_links_are_there() {
     assert!(out.contains(links), "{out}");
     // Nothing of the host's.
     assert!(!out.contains("kmsg") && !out.contains("console"), "{out}");
+}
+
+/// Says of each standard stream whether it lies on a mount of the container (proc_pid_fdinfo(5), `mnt_id`).
+const WHERE: &str = "for n in 0 1 2; do id=$(busybox sed -n 's/^mnt_id:[[:space:]]*//p' /proc/self/fdinfo/$n); \
+                     busybox grep -q \"^$id \" /proc/self/mountinfo && echo $n inside; done > /seen; true";
+
+#[test]
+fn streams_that_are_the_null_device_are_the_containers_own() {
+    let sandbox = Sandbox::script(&format!("{WHERE}; exec sleep 1000"));
+    let null = |command: &mut Command| {
+        let status =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success());
+    };
+    sandbox.save();
+    let seen = || fs::read_to_string(sandbox.rootfs().join("seen")).unwrap_or_default();
+    null(&mut sandbox.command(&["run", "--detach", &sandbox.id]));
+    harness::await_that("the script", || seen().contains('2'));
+    assert_eq!(seen(), "0 inside\n2 inside\n");
+    fs::remove_file(sandbox.rootfs().join("seen")).unwrap();
+    null(&mut sandbox.command(&["exec", &sandbox.id, "sh", "-c", WHERE]));
+    assert_eq!(seen(), "0 inside\n2 inside\n");
+    assert!(sandbox.output(&["delete", "--force", &sandbox.id]).status.success());
 }
 
 #[test]
