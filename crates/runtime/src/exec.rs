@@ -199,6 +199,9 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
         _ => Cgroup::of_process(&hierarchies, record.pid).map_err(cgroup_error)?,
     };
     let group = cgroups.of(&group, id)?;
+    // The kernel does not let an ordinary user into a scope from outside of it; the user's own systemd may.
+    let mover =
+        record.scope.as_ref().filter(|_| Privilege::own() != Privilege::Root && cgroups.list.is_empty());
     identity::check(&process)?;
     let priority = Priority::of(&process, spec.linux.as_ref())?;
     let proc = plan::open_proc()?;
@@ -219,8 +222,11 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
         keyring: (record.keyring == Keyring::New).then(|| id.to_owned()),
         proc,
     };
-    let (child, channel) = launch(job, &group)?;
-    let entered = oom_score.map_or(Ok(()), |score| crate::init::set_oom_score(child.pid, score));
+    let unified = group.open_unified().filter(|_| mover.is_none());
+    let (child, channel) = launch(job, unified.as_ref().map(AsFd::as_fd))?;
+    let entered = mover.map_or(Ok(()), |scope| scope.attach(child.pid));
+    let entered =
+        entered.and_then(|()| oom_score.map_or(Ok(()), |score| crate::init::set_oom_score(child.pid, score)));
     let ready = entered.and_then(|()| await_ready(&child, &channel, id)).and_then(|terminal| {
         // As with a container's first process.
         limits_of.map_or(Ok(()), |process| Priority::of(&process, None)?.limit_other(child.pid))?;
@@ -240,15 +246,14 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     }
 }
 
-fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
+fn launch(job: Job, cgroup: Option<BorrowedFd<'_>>) -> Result<(Child, Channel)> {
     let words = || "create a process in the container".to_owned();
     let (ours, theirs) = Channel::pair().act(words)?;
-    let unified = group.open_unified();
     let mut back = None;
     if job.join.contains(Namespaces::PID) {
         if Privilege::own() != Privilege::Root {
             // Who is not root of the host could not join it from here, or not return.
-            return launch_inside(job, unified.as_ref().map(AsFd::as_fd));
+            return launch_inside(job, cgroup);
         }
         back = Some(namespace::open(std::path::Path::new("/proc/self/ns/pid")).act(words)?);
         namespace::join(&job.container, Namespaces::PID).act(|| "join the pid namespace".to_owned())?;
@@ -256,7 +261,7 @@ fn launch(job: Job, group: &Cgroup) -> Result<(Child, Channel)> {
     job.priority.set_initial_affinity()?;
     // From its first moment the container sees the new process: nothing of it may be readable there (CVE-2016-9962).
     process::hide_from_ptrace().act(|| "hide from ptrace".to_owned())?;
-    let cloned = process::clone(Namespaces::EMPTY, unified.as_ref().map(AsFd::as_fd));
+    let cloned = process::clone(Namespaces::EMPTY, cgroup);
     if let Ok(Cloned::Child) = cloned {
         drop(ours);
         run(job, &theirs);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use gantry_linux::{
-    cgroup::{Cgroup, Hierarchies, Limits},
+    cgroup::{Cgroup, Hierarchies, Layout, Limits},
     namespace::{self, Namespaces},
     process::{self, Child, Cloned, Ended, Waiting},
 };
@@ -24,7 +24,7 @@ use crate::{
     plan::{Choices, IdMaps, Manager, Plan},
     resctrl, rootless, stage,
     state::{Maker, Owner, Record, Store},
-    systemd::Scope,
+    systemd::{self, Scope},
 };
 
 /// A container that waits for its start.
@@ -94,7 +94,11 @@ fn create_reserved(request: Request<'_>, undone: &mut Option<Undone>) -> Result<
     // Before anything is made: `delete` finds it also when this process is killed now.
     store.save(&record)?;
     let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
-    let group = rootless::usable(named).map_err(cgroup_error)?;
+    let group = match &record.scope {
+        // systemd makes it, also for a user who could not.
+        Some(_) if hierarchies.layout() == Layout::Unified => named,
+        _ => rootless::usable(named).map_err(cgroup_error)?,
+    };
     if group.folders().is_empty() {
         record.cgroup.clear();
         if resources.is_none_or(|resources| resources.devices.is_empty()) {
@@ -141,14 +145,7 @@ impl Place {
     /// Finds it, and refuses one that is in use.
     fn of(id: &str, spec: &Spec, manager: Manager) -> Result<Place> {
         let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
-        let scope = match manager {
-            Manager::Systemd => Some(Scope::of(id, spec)?),
-            Manager::Files => None,
-        };
-        let path = match &scope {
-            Some(scope) => format!("{}/{}", slice_path(&scope.slice), scope.unit),
-            None => cgroup_path(id, spec),
-        };
+        let (path, scope) = cgroup_of(manager, id, spec)?;
         let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
         let named = Cgroup::at(&hierarchies, &path).map_err(cgroup_error)?;
         if named.exists() {
@@ -184,6 +181,17 @@ fn begin_record(request: &Request<'_>, cgroup: String, scope: Option<Scope>) -> 
         resctrl: rdt.map(|rdt| resctrl::check(id, rdt)).transpose()?,
         keyring: choices.keyring,
         annotations: spec.annotations.clone(),
+    })
+}
+
+/// Where the cgroup of a container is, and the scope that it is where systemd makes it.
+pub fn cgroup_of(manager: Manager, id: &str, spec: &Spec) -> Result<(String, Option<Scope>)> {
+    Ok(match manager {
+        Manager::Systemd => {
+            let scope = Scope::of(id, spec)?;
+            (format!("{}{}/{}", systemd::base()?, slice_path(&scope.slice), scope.unit), Some(scope))
+        }
+        Manager::Files => (cgroup_path(id, spec), None),
     })
 }
 

@@ -75,6 +75,14 @@ impl Scope {
         }
     }
 
+    /// Puts a further process into it, for a caller whom the kernel does not let.
+    pub fn attach(&self, pid: i32) -> Result<()> {
+        let pids = Value::Array("u".into(), vec![Value::U32(pid.cast_unsigned())]);
+        let attach =
+            manager("AttachProcessesToUnit").with(vec![Value::str(&self.unit), Value::str(""), pids]);
+        Systemd::connect()?.call(&attach).map(drop)
+    }
+
     /// Changes its limits.
     pub fn update(&self, resources: &Resources) -> Result<()> {
         let list = properties::of_resources(Some(resources));
@@ -104,6 +112,21 @@ impl Scope {
         systemd.reset(&self.unit);
         stopped
     }
+}
+
+/// The group of the manager itself, below which its slices are: the root of the tree for that of the system.
+pub fn base() -> Result<String> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(String::new());
+    }
+    let get = Message::call(NAME, PATH, "org.freedesktop.DBus.Properties", "Get")
+        .with(vec![Value::str(MANAGER), Value::str("ControlGroup")]);
+    let answer = Systemd::connect()?.call(&get)?;
+    let group = match answer.into_iter().next() {
+        Some(Value::Variant(value)) => value.as_str().map(str::to_owned),
+        _ => None,
+    };
+    Ok(group.unwrap_or_default().trim_end_matches('/').to_owned())
 }
 
 fn refuse(problem: String) -> Error {
