@@ -1,7 +1,10 @@
 //! Freezing a container to files and bringing it back, by the criu command (criu(8)).
 //!
 //! criu is another program with rights of its own; what it must be told of a container (its root, the mounts that come
-//! from outside, namespaces that are not its own, its standard streams) is decided here, so that tests can read it.
+//! from outside, namespaces that are not its own, its standard streams) is decided here, so that tests can read it. A
+//! container with a terminal, and one in a scope of systemd's, need criu's socket ([`rpc`]).
+
+mod rpc;
 
 use std::{
     ffi::OsString,
@@ -10,11 +13,20 @@ use std::{
     process::Command,
 };
 
-use gantry_linux::{cgroup::Cgroup, process};
+use gantry_linux::{
+    cgroup::Cgroup,
+    process,
+    root::{Links, Root},
+};
 use serde::{Deserialize, Serialize};
+
+use rpc::Conversation;
+
+pub use rpc::Answer;
 
 use crate::{
     error::{Act, Error, Result},
+    null,
     oci::{NamespaceKind, Spec},
 };
 
@@ -120,13 +132,14 @@ impl Settings {
         if let Some(folder) = freezer {
             add(&mut list, "--freeze-cgroup", folder);
         }
-        for (destination, _) in outer_mounts(spec, Path::new("")) {
+        let binds = outer_mounts(spec, Path::new("")).map(|(destination, _)| destination);
+        for destination in binds.chain(hidden_files(spec, pid)) {
             add(&mut list, "--external", format!("mnt[{destination}]:{destination}"));
         }
         list
     }
 
-    /// Arguments that bring a container back.
+    /// Arguments that bring a container back. Files that are hidden show what is at `null`.
     pub fn restore(
         &self,
         spec: &Spec,
@@ -134,12 +147,15 @@ impl Settings {
         root: &Path,
         cgroup: &str,
         pid_file: &Path,
+        null: &Path,
     ) -> Result<Vec<OsString>> {
         let mut list = self.common("restore", spec, root);
         list.push("--restore-detached".into());
         add(&mut list, "--pidfile", pid_file);
         add(&mut list, "--cgroup-root", cgroup);
-        for (destination, source) in outer_mounts(spec, bundle) {
+        // One that is in no image is not made.
+        let hidden = hidden(spec).map(|path| (path.clone(), null.to_owned()));
+        for (destination, source) in outer_mounts(spec, bundle).chain(hidden) {
             add(&mut list, "--external", format!("mnt[{destination}]:{}", source.display()));
         }
         Streams::load(&self.images)?.arguments(&mut list);
@@ -150,36 +166,68 @@ impl Settings {
     pub fn run(&self, arguments: &[OsString]) -> Result<()> {
         let mut command = Command::new(&self.criu);
         command.args(arguments).stdin(std::process::Stdio::inherit());
-        let status = process::with_fresh_signals(&mut command).status().act(|| {
-            format!(
-                "run {} (checkpoint and restore need CRIU; --criu names the executable)",
-                self.criu.display()
-            )
-        })?;
-        if status.success() {
-            return Ok(());
+        let status = process::with_fresh_signals(&mut command).status().act(|| self.words())?;
+        if status.success() { Ok(()) } else { Err(self.failure(arguments, status.to_string())) }
+    }
+
+    /// As [`Settings::run`] over criu's socket. Before it is asked something may be done with its process.
+    pub fn ask(&self, arguments: &[OsString], before: impl FnOnce(i32) -> Result<()>) -> Result<Answer> {
+        let conversation = Conversation::start(&self.criu).act(|| self.words())?;
+        before(conversation.pid())?;
+        let answer = conversation.request(arguments).act(|| self.words())?;
+        if answer.success {
+            return Ok(answer);
         }
+        let complaint = if answer.complaint.is_empty() { "it failed" } else { &answer.complaint };
+        Err(self.failure(arguments, complaint.to_owned()))
+    }
+
+    fn words(&self) -> String {
+        let criu = self.criu.display();
+        format!("run {criu} (checkpoint and restore need CRIU; --criu names the executable)")
+    }
+
+    fn failure(&self, arguments: &[OsString], status: String) -> Error {
         let name = arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let log = self.work.as_ref().unwrap_or(&self.images).join(format!("{name}.log"));
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let reason = text.lines().find(|line| line.contains("Error")).unwrap_or("it wrote no error").trim();
-        Err(Error::Criu { command: name, status: status.to_string(), log, reason: reason.to_owned() })
+        // A log that cannot be read has no reason in it either.
+        let reason = reason(&fs::read_to_string(&log).unwrap_or_default());
+        Error::Criu { command: name, status, log, reason }
     }
 }
 
-/// Mounts that do not belong to the container: those of the configuration that bind, and what hides files.
-fn outer_mounts(spec: &Spec, bundle: &Path) -> Vec<(String, PathBuf)> {
+/// What criu's log says of a failure: its last errors. The first ones may be of features that it looked for in vain.
+fn reason(log: &str) -> String {
+    let told = |line: &&str| line.contains("Error") && !line.ends_with("FAILED.");
+    let errors: Vec<&str> = log.lines().map(str::trim).filter(told).collect();
+    match errors.len() {
+        0 => "it wrote no error".to_owned(),
+        count => errors[count.saturating_sub(3)..].join("; "),
+    }
+}
+
+/// Mounts that do not belong to the container: those of the configuration that bind.
+fn outer_mounts(spec: &Spec, bundle: &Path) -> impl Iterator<Item = (String, PathBuf)> {
     let is_bind = |mount: &&crate::oci::Mount| {
         mount.kind.as_deref() == Some("bind")
             || mount.options.iter().any(|option| option == "bind" || option == "rbind")
     };
-    let binds = spec
-        .mounts
-        .iter()
-        .filter(is_bind)
-        .map(|mount| (mount.destination.clone(), bundle.join(mount.source.clone().unwrap_or_default())));
-    let masked = spec.linux.iter().flat_map(|linux| &linux.masked_paths);
-    binds.chain(masked.map(|path| (path.clone(), PathBuf::from("/dev/null")))).collect()
+    let source = |mount: &crate::oci::Mount| bundle.join(mount.source.clone().unwrap_or_default());
+    spec.mounts.iter().filter(is_bind).map(move |mount| (mount.destination.clone(), source(mount)))
+}
+
+fn hidden(spec: &Spec) -> impl Iterator<Item = &String> {
+    spec.linux.iter().flat_map(|linux| &linux.masked_paths)
+}
+
+/// The hidden paths of a container that are files: folders are hidden by a file system of the container's own.
+fn hidden_files(spec: &Spec, pid: i32) -> impl Iterator<Item = String> {
+    let root = Root::open(format!("/proc/{pid}/root")).ok();
+    let is_file = move |path: &&String| {
+        let place = root.as_ref().and_then(|root| root.open_path(path, Links::Follow).ok());
+        place.and_then(|place| rustix::fs::fstat(place).ok()).is_some_and(|stat| null::is_null(&stat))
+    };
+    hidden(spec).filter(is_file).cloned()
 }
 
 fn joined_network(spec: &Spec) -> Option<&Path> {
@@ -214,9 +262,31 @@ mod tests {
     use crate::commands::ordinary_spec;
 
     #[test]
+    fn the_reason_is_what_criu_said_last() {
+        let log = "(00.01) Error (criu/sockets.c:209): sockets: Diag module missing (-2)\n(00.02) fine\n\
+                   (00.03) Error (criu/a.c:1): one\n(00.04) Error (criu/b.c:2): two\n(00.05) Error (criu/c.c:3): three\n\
+                   (00.06) Error (criu/cr-dump.c:2053): Dumping FAILED.\n";
+        let reason = reason(log);
+        assert!(
+            reason.contains("one; ") && reason.ends_with("three") && !reason.contains("Diag"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn only_hidden_files_come_from_outside() {
+        let mut spec = ordinary_spec(&["sh"]);
+        spec.linux.as_mut().unwrap().masked_paths =
+            vec!["/dev/null".into(), "/tmp".into(), "/nonexistent".into()];
+        // This process's own root: there /dev/null is the null device, and /tmp a folder.
+        let own = std::process::id().cast_signed();
+        assert_eq!(hidden_files(&spec, own).collect::<Vec<_>>(), ["/dev/null"]);
+    }
+
+    #[test]
     fn criu_is_told_what_comes_from_outside() {
         let mut spec = ordinary_spec(&["sh"]);
-        spec.linux.as_mut().unwrap().masked_paths = vec!["/proc/kcore".into()];
+        spec.linux.as_mut().unwrap().masked_paths = vec!["/dev/null".into()];
         spec.mounts = vec![crate::oci::Mount {
             destination: "/data".into(),
             kind: Some("bind".into()),
@@ -229,18 +299,22 @@ mod tests {
             empty_namespaces: vec!["network".into()],
             ..Settings::default()
         };
+        let own = std::process::id().cast_signed();
         let text = |list: Vec<OsString>| list.join(&OsString::from(" ")).into_string().unwrap();
         assert_eq!(
-            text(settings.dump("dump", &spec, Path::new("/b/rootfs"), 7, Some(Path::new("/f")))),
-            "dump --images-dir /img --work-dir /img --log-file dump.log -v4 --root /b/rootfs --tcp-established \
-             --manage-cgroups=soft --empty-ns net --tree 7 --freeze-cgroup /f --external mnt[/data]:/data \
-             --external mnt[/proc/kcore]:/proc/kcore"
+            text(settings.dump("dump", &spec, Path::new("/b/rootfs"), own, Some(Path::new("/f")))),
+            format!(
+                "dump --images-dir /img --work-dir /img --log-file dump.log -v4 --root /b/rootfs --tcp-established \
+             --manage-cgroups=soft --empty-ns net --tree {own} --freeze-cgroup /f --external mnt[/data]:/data \
+             --external mnt[/dev/null]:/dev/null"
+            )
         );
-        let back =
-            settings.restore(&spec, Path::new("/b"), Path::new("/b/rootfs"), "/c", Path::new("/p")).unwrap();
+        let back = settings
+            .restore(&spec, Path::new("/b"), Path::new("/b/rootfs"), "/c", Path::new("/p"), Path::new("/n"))
+            .unwrap();
         assert!(text(back).ends_with(
             "--restore-detached --pidfile /p --cgroup-root /c --external mnt[/data]:/b/data \
-                 --external mnt[/proc/kcore]:/dev/null"
+                 --external mnt[/dev/null]:/n"
         ));
     }
 }

@@ -187,7 +187,7 @@ pub enum Error {
         status: String,
         /// Its log.
         log: PathBuf,
-        /// The first error in it.
+        /// The last errors in it.
         reason: String,
     },
     /// A state file is damaged.

@@ -101,7 +101,13 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
     Streams::of(record.pid).save(&settings.images)?;
     let root = plan::rootfs_path(&record.bundle, &spec)?;
     let freezer = criu::freezer(&group);
-    settings.run(&settings.dump(command, &spec, &root, record.pid, freezer.as_deref()))?;
+    let arguments = settings.dump(command, &spec, &root, record.pid, freezer.as_deref());
+    // Memory alone is no matter of the terminal.
+    if command == "dump" && spec.process.as_ref().is_some_and(|process| process.terminal) {
+        settings.ask(&arguments, |_| Ok(()))?;
+    } else {
+        settings.run(&arguments)?;
+    }
     if afterwards == Afterwards::Ends {
         // criu has killed its processes.
         launch::delete(&global.store, &record, &group)?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -14,27 +15,50 @@ use gantry_linux::{
 use lexopt::prelude::*;
 use rustix::fs::{Mode, OFlags};
 
-use super::{Global, checkpoint, create::write_pid, next, path, required, text};
+use super::{
+    Global, checkpoint,
+    create::{hand_over, write_pid},
+    next, path, required, text,
+};
 use crate::{
     criu::Settings,
     error::{Act, Error, Result},
-    foreground, launch, limits,
+    foreground, launch, limits, null,
     oci::Spec,
     plan::{self, Keyring},
     state::{Owner, Record, absolute},
+    systemd::Scope,
 };
 
 struct Options {
     settings: Settings,
     bundle: PathBuf,
     pid_file: Option<PathBuf>,
+    console_socket: Option<PathBuf>,
     detach: bool,
     id: String,
+}
+
+impl Options {
+    /// Whether the container has a terminal, and somebody takes it.
+    fn terminal(&self, spec: &Spec) -> Result<bool> {
+        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+        match (terminal, &self.console_socket) {
+            (true, None) if self.detach => Err(Error::Usage(
+                "a container with a terminal needs --console-socket when nobody stays with it".into(),
+            )),
+            (false, Some(_)) => {
+                Err(Error::Usage("--console-socket is for containers with a terminal".into()))
+            }
+            _ => Ok(terminal),
+        }
+    }
 }
 
 fn parse(global: &Global, mut parser: lexopt::Parser) -> Result<Options> {
     let mut settings = checkpoint::settings(global)?;
     let (mut bundle, mut pid_file, mut detach, mut id) = (PathBuf::from("."), None, false, None);
+    let mut console_socket = None;
     while let Some(argument) = next(&mut parser)? {
         match argument {
             Short('b') => bundle = path(&mut parser)?,
@@ -54,7 +78,7 @@ fn parse(global: &Global, mut parser: lexopt::Parser) -> Result<Options> {
                     "lsm-mount-context" => {
                         settings.more.extend(["--lsm-mount-context".into(), text(&mut parser)?.into()]);
                     }
-                    "console-socket" => return Err(no_terminal()),
+                    "console-socket" => console_socket = Some(path(&mut parser)?),
                     _ if checkpoint::shared(&mut settings, &name, &mut parser)? => {}
                     _ => return Err(Error::Usage(format!("invalid option '--{name}'"))),
                 }
@@ -62,71 +86,91 @@ fn parse(global: &Global, mut parser: lexopt::Parser) -> Result<Options> {
             other => return Err(Error::Usage(other.unexpected().to_string())),
         }
     }
-    Ok(Options { settings, bundle: absolute(&bundle)?, pid_file, detach, id: required(id, "ID")? })
-}
-
-fn no_terminal() -> Error {
-    Error::Usage("a container with a terminal cannot be restored: its terminal is not in the images".into())
+    let (bundle, id) = (absolute(&bundle)?, required(id, "ID")?);
+    Ok(Options { settings, bundle, pid_file, console_socket, detach, id })
 }
 
 /// Runs the command.
 pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let options = parse(global, parser)?;
     let spec = Spec::load(&options.bundle)?;
-    if spec.process.as_ref().is_some_and(|process| process.terminal) {
-        return Err(no_terminal());
-    }
+    options.terminal(&spec)?;
     if !options.settings.images.is_dir() {
         return Err(Error::Usage(format!("there are no images at {}", options.settings.images.display())));
     }
     global.store.reserve(&options.id)?;
-    let path = launch::cgroup_path(&options.id, &spec);
-    let group = group(&options.id, &path);
-    let restored = group.and_then(|group| {
-        let restored = restore(global, &options, &spec, &group, path);
+    let restored = Place::of(global, &options.id, &spec).and_then(|place| {
+        let restored = restore(global, &options, &spec, &place);
         if restored.is_err() {
-            // The failure that is being told matters more than those of the clean-up.
-            let _ = group.kill_all().and_then(|()| group.remove());
+            place.undo();
         }
-        restored.map(|restored| (restored, group))
+        restored.map(|restored| (restored, place.group))
     });
-    let ((record, child, signals), group) = match restored {
+    let (Restored { record, child, terminal, signals }, group) = match restored {
         Ok(restored) => restored,
         Err(error) => {
-            // As above.
+            // The failure that is being told matters more than one of the clean-up.
             let _ = global.store.remove(&options.id);
             return Err(error);
         }
     };
     let Some(signals) = signals else { return Ok(0) };
-    let ended = foreground::stay(&child, &signals, None, None);
+    let ended = foreground::stay(&child, &signals, terminal, None);
     launch::delete(&global.store, &record, &group)?;
     Ok(ended?.exit_code())
 }
 
-fn group(id: &str, path: &str) -> Result<Cgroup> {
-    let fail = |source| Error::Cgroup { id: id.to_owned(), source };
-    let group = Cgroup::at(&Hierarchies::detect().map_err(fail)?, path).map_err(fail)?;
-    if group.is_occupied() {
-        let problem = format!("{path:?} has processes in it");
-        return Err(Error::Config { field: "linux.cgroupsPath".into(), problem });
-    }
-    Ok(group)
+/// Where the processes are to be.
+struct Place {
+    path: String,
+    group: Cgroup,
+    scope: Option<Scope>,
 }
 
-type Restored = (Record, Child, Option<process::SignalFd>);
+impl Place {
+    fn of(global: &Global, id: &str, spec: &Spec) -> Result<Place> {
+        let fail = |source| Error::Cgroup { id: id.to_owned(), source };
+        let (path, scope) = launch::cgroup_of(global.manager, id, spec)?;
+        let group = Cgroup::at(&Hierarchies::detect().map_err(fail)?, &path).map_err(fail)?;
+        if group.is_occupied() {
+            let problem = format!("{path:?} has processes in it");
+            return Err(Error::Config { field: "linux.cgroupsPath".into(), problem });
+        }
+        Ok(Place { path, group, scope })
+    }
 
-fn restore(
-    global: &Global,
-    options: &Options,
-    spec: &Spec,
-    group: &Cgroup,
-    cgroup: String,
-) -> Result<Restored> {
+    /// Makes it, with its limits. systemd makes a scope of a process: criu's, whose children are restored in it.
+    fn make(&self, id: &str, spec: &Spec, criu: Option<i32>) -> Result<()> {
+        let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        if let (Some(scope), Some(criu)) = (&self.scope, criu) {
+            scope.start(id, criu, resources)?;
+        }
+        self.group.create().map_err(|source| Error::Cgroup { id: id.to_owned(), source })?;
+        limits::apply(&self.group, &limits::for_new(resources)?, id)
+    }
+
+    /// Takes it away; the failure that is being told matters more than those of the clean-up.
+    fn undo(&self) {
+        let _ = self.group.kill_all();
+        if let Some(scope) = &self.scope {
+            let _ = scope.stop();
+        }
+        let _ = self.group.remove();
+    }
+}
+
+struct Restored {
+    record: Record,
+    child: Child,
+    terminal: Option<OwnedFd>,
+    signals: Option<process::SignalFd>,
+}
+
+fn restore(global: &Global, options: &Options, spec: &Spec, place: &Place) -> Result<Restored> {
     let id = &options.id;
-    group.create().map_err(|source| Error::Cgroup { id: id.clone(), source })?;
-    let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    limits::apply(group, &limits::for_new(resources)?, id)?;
+    if place.scope.is_none() {
+        place.make(id, spec, None)?;
+    }
     global.store.keep_config(id, spec)?;
     let signals = if options.detach { None } else { Some(foreground::take_signals()?) };
     if signals.is_some() {
@@ -135,14 +179,10 @@ fn restore(
     }
     let root = plan::rootfs_path(&options.bundle, spec)?;
     mount_root(&root)?;
-    let pid_file = global.store.folder(id).join("criu.pid");
-    // One that a killed command left would make criu fail.
-    let _ = fs::remove_file(&pid_file);
-    options.settings.run(&options.settings.restore(spec, &options.bundle, &root, &cgroup, &pid_file)?)?;
-    let words = || format!("find the first process of {id} after criu");
-    let text = fs::read_to_string(&pid_file).act(words)?;
-    let pid: i32 = text.trim().parse().map_err(std::io::Error::other).act(words)?;
-    let child = Child { pid, pidfd: process::pidfd(pid).act(words)? };
+    let null = ReadOnlyNull::make(global.store.folder(id).join("null"))?;
+    let (pid, terminal) = carry_out(global, options, spec, &root, place, &null)?;
+    drop(null);
+    let child = Child { pid, pidfd: process::pidfd(pid).act(|| found_after(id))? };
     let record = Record {
         id: id.clone(),
         pid,
@@ -152,9 +192,9 @@ fn restore(
         rootfs: root,
         created: crate::clock::now(),
         started: true,
-        cgroup,
+        cgroup: place.path.clone(),
         owner: Owner::Caller,
-        scope: None,
+        scope: place.scope.clone(),
         resctrl: None,
         keyring: Keyring::New,
         annotations: spec.annotations.clone(),
@@ -163,10 +203,71 @@ fn restore(
     if let Some(file) = &options.pid_file {
         write_pid(file, pid)?;
     }
-    Ok((record, child, signals))
+    let terminal = match (&options.console_socket, terminal) {
+        (Some(socket), Some(master)) => hand_over(socket, master).map(|()| None)?,
+        (_, terminal) => terminal,
+    };
+    Ok(Restored { record, child, terminal, signals })
 }
 
-/// criu wants the root to be a mount. It is one in a mount namespace of this command, which ends with it.
+fn found_after(id: &str) -> String {
+    format!("find the first process of {id} after criu")
+}
+
+/// Has criu do it; gives the first process and the master of its terminal.
+fn carry_out(
+    global: &Global,
+    options: &Options,
+    spec: &Spec,
+    root: &Path,
+    place: &Place,
+    null: &ReadOnlyNull,
+) -> Result<(i32, Option<OwnedFd>)> {
+    let id = &options.id;
+    let pid_file = global.store.folder(id).join("criu.pid");
+    // One that a killed command left would make criu fail.
+    let _ = fs::remove_file(&pid_file);
+    let arguments = options.settings.restore(spec, &options.bundle, root, &place.path, &pid_file, &null.0)?;
+    let terminal = options.terminal(spec)?;
+    if terminal || place.scope.is_some() {
+        let before = |criu| if place.scope.is_some() { place.make(id, spec, Some(criu)) } else { Ok(()) };
+        let answer = options.settings.ask(&arguments, before)?;
+        let missing = |what: &str| std::io::Error::other(format!("criu told no {what}"));
+        let pid = answer.pid.ok_or_else(|| missing("process")).act(|| found_after(id))?;
+        if terminal && answer.terminal.is_none() {
+            return Err(missing("terminal")).act(|| found_after(id));
+        }
+        return Ok((pid, answer.terminal));
+    }
+    options.settings.run(&arguments)?;
+    let text = fs::read_to_string(&pid_file).act(|| found_after(id))?;
+    let pid = text.trim().parse().map_err(std::io::Error::other).act(|| found_after(id))?;
+    Ok((pid, None))
+}
+
+/// A read-only mount of the null device, for the files that are hidden: criu gives a mount the flags of its source. It is
+/// in the mount namespace of this command, and goes when it is dropped.
+struct ReadOnlyNull(PathBuf);
+
+impl ReadOnlyNull {
+    fn make(path: PathBuf) -> Result<ReadOnlyNull> {
+        let words = || format!("mount the null device at {}", path.display());
+        let place = fs::File::create(&path).act(words)?;
+        null::cloned(null::of_host()?)?.attach(place.as_fd()).act(words)?;
+        Ok(ReadOnlyNull(path))
+    }
+}
+
+impl Drop for ReadOnlyNull {
+    fn drop(&mut self) {
+        // What stays of it goes with this command and with the container's folder.
+        let _ = gantry_linux::mount::unmount(&self.0);
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// criu wants the root to be a mount. It is one in a mount namespace of this command, which ends with it. Mounts there are
+/// slaves: nothing reaches the host, and criu can make those of the container slaves of the same masters as before.
 fn mount_root(root: &Path) -> Result<()> {
     let words = || format!("mount root file system {}", root.display());
     namespace::unshare(Namespaces::MOUNT).act(words)?;
@@ -174,9 +275,8 @@ fn mount_root(root: &Path) -> Result<()> {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
     let top = open(Path::new("/")).act(words)?;
-    let private = Attributes::propagation(Propagation::Private);
-    gantry_linux::mount::set_attributes(std::os::fd::AsFd::as_fd(&top), Depth::Recursive, private)
-        .act(words)?;
+    let slave = Attributes::propagation(Propagation::Slave);
+    gantry_linux::mount::set_attributes(top.as_fd(), Depth::Recursive, slave).act(words)?;
     let tree = Detached::bind(root, Depth::Recursive).act(words)?;
     let place = open(root).act(words)?;
     tree.attach(std::os::fd::AsFd::as_fd(&place)).act(words).map(drop)
