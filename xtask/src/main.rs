@@ -16,7 +16,9 @@ const USAGE: &str = "cargo xtask COMMAND
   test             every test as root: unit, crate, acceptance; --unit: those that need no root;
                    --acceptance [NAME…]: only the whole-system suites (or those whose name contains NAME)
   demo             three nodes on this machine, a service on them, one node killed; --keep leaves it running
-  vm [NAME…]       the runtime on cgroup v2 only: its tests in a virtual machine with Debian's cloud kernel, by software emulation
+  vm [NAME…]       the runtime in virtual machines with Debian's cloud kernel and cgroup v2 only, by software emulation: guests
+                   runtime (its tests), oci (the conformance suite), selinux, checkpoint (with criu), systemd; or
+                   parts of the names of programs or cases
   bench [NAME…]    tables with both sides from one run; names: runtime, engine, images, network, memory, planner,
                    starts (with --count N, default 10000: containers in a row)
   fuzz [TARGET…]   random input for what reads foreign bytes, --seconds N for each target (60)";

@@ -35,6 +35,7 @@ pub const FOR_VM: &[Package] = &[
     Package { name: "busybox-static", shown_by: &["/bin/busybox", "/usr/bin/busybox"] },
     Package { name: "qemu-system-x86", shown_by: &["/usr/bin/qemu-system-x86_64"] },
     Package { name: "apparmor", shown_by: &["/usr/sbin/apparmor_parser"] },
+    Package { name: "secilc", shown_by: &["/usr/bin/secilc"] },
     Package { name: "e2fsprogs", shown_by: &["/usr/sbin/mkfs.ext4"] },
     Package { name: "binutils", shown_by: &["/usr/bin/strip"] },
 ];

@@ -21,6 +21,8 @@ pub struct Answer {
 /// A bundle with a name of its own.
 pub struct Container {
     folder: PathBuf,
+    /// Options of the runtime before its commands.
+    pub options: Vec<&'static str>,
     /// Its name.
     pub id: String,
     /// Its configuration, written before each `create` and `run`.
@@ -29,7 +31,7 @@ pub struct Container {
 
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "sleep", "true", "head", "tail", "touch", "mkdir", "ls", "stat", "id", "readlink",
-    "mknod", "kill", "mount", "dd", "wc", "chown", "nproc", "hostname",
+    "mknod", "kill", "mount", "dd", "wc", "chown", "chmod", "grep", "tr", "nproc", "hostname",
 ];
 
 impl Container {
@@ -58,7 +60,7 @@ impl Container {
         config["process"]["env"] = json!(["PATH=/bin"]);
         config["root"] = json!({"path": "rootfs"});
         config["linux"]["cgroupsPath"] = format!("/gty-vm/{id}").into();
-        Self { folder, id, config }
+        Self { folder, options: Vec::new(), id, config }
     }
 
     /// One that waits until it is told to end.
@@ -85,7 +87,14 @@ impl Container {
     pub fn call(&self, words: &[&str]) -> Answer {
         let words: Vec<&str> =
             words.iter().map(|word| if *word == "ID" { self.id.as_str() } else { *word }).collect();
-        finish(Command::new(runtime()).args(["--root", "/run/gty-vm"]).args(words).current_dir(&self.folder))
+        finish(&mut self.command(&words))
+    }
+
+    /// A command of the runtime in the bundle that has not been started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(runtime());
+        command.args(["--root", "/run/gty-vm"]).args(&self.options).args(words).current_dir(&self.folder);
+        command
     }
 
     /// The same where it has to succeed; its output.
@@ -118,8 +127,7 @@ impl Container {
     pub fn start(&self) {
         self.save();
         let out = fs::File::create(self.path("out")).unwrap_or_else(|e| panic!("create out: {e}"));
-        let mut command = Command::new(runtime());
-        command.args(["--root", "/run/gty-vm", "run", "--detach", &self.id]).current_dir(&self.folder);
+        let mut command = self.command(&["run", "--detach", &self.id]);
         let status =
             command.stdin(Stdio::null()).stdout(out).status().unwrap_or_else(|e| panic!("start: {e}"));
         assert!(status.success(), "run --detach: {status}");

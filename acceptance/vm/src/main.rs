@@ -1,11 +1,15 @@
-//! `vm-guest`: checks of the runtime that need a machine with control groups of version 2 only. Started by `cargo xtask vm`.
+//! `vm-guest`: checks of the runtime that need a machine of their own: control groups of version 2 only, criu, or systemd.
+//! Started by `cargo xtask vm`; the name that it is started under chooses the list.
 
+mod checkpoint;
 mod confinement;
 mod container;
 mod devices;
 mod groups;
 mod life;
 mod mounts;
+mod selinux;
+mod systemd;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -16,7 +20,13 @@ pub type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let cases = [life::CASES, groups::CASES, devices::CASES, mounts::CASES, confinement::CASES].concat();
+    let name = std::env::args().next().unwrap_or_default();
+    let cases = match name.rsplit('/').next() {
+        Some("checkpoint") => checkpoint::CASES.to_vec(),
+        Some("selinux") => selinux::CASES.to_vec(),
+        Some("systemd") => systemd::CASES.to_vec(),
+        _ => [life::CASES, groups::CASES, devices::CASES, mounts::CASES, confinement::CASES].concat(),
+    };
     // On a machine with other hierarchies these checks would say nothing.
     assert!(
         std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),

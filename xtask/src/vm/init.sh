@@ -1,12 +1,19 @@
 #!/bin/busybox sh
-# First process of the guest: leaves the initramfs, which nothing can pivot away from, for a tmpfs.
-/bin/busybox mkdir -p /root
-/bin/busybox mount -t tmpfs -o mode=755 root /root
-/bin/busybox cp -a /bin /modules /tests /apparmor /filters /skipped /sbin-init /root/
+# First process of a guest: leaves the initramfs, which nothing can pivot away from, for a tmpfs or for the disk.
+/bin/busybox mkdir -p /root /dev
+if [ "$guest_root" = disk ]; then
+    for module in /modules/*; do /bin/busybox insmod "$module"; done
+    /bin/busybox mount -t devtmpfs dev /dev
+    /bin/busybox mount -t ext4 /dev/vda /root
+    /bin/busybox umount /dev
+else
+    /bin/busybox mount -t tmpfs -o mode=755 root /root
+fi
 for folder in /*; do
     case $folder in
-    /bin | /modules | /tests | /apparmor | /root | /init | /sbin-init | /filters | /skipped) ;;
+    /root | /init | /dev) ;;
     *) /bin/busybox cp -a "$folder" /root/ ;;
     esac
 done
-exec /bin/busybox switch_root /root /sbin-init
+/bin/busybox mkdir -p /root/dev
+exec /bin/busybox switch_root /root "${guest_first:-/sbin-init}"

@@ -7,7 +7,8 @@ use std::process::Command;
 /// The package that depends on the newest one.
 const PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// What the guest needs beyond the kernel's own: a disk of its own and overlay; each after those that it depends on.
+/// What the guests need beyond the kernel's own: a disk, overlay, weights of disks, and what criu wants of network namespaces;
+/// each after those that it depends on.
 const MODULES: &[&str] = &[
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
@@ -16,6 +17,24 @@ const MODULES: &[&str] = &[
     "drivers/virtio/virtio_pci",
     "drivers/block/virtio_blk",
     "fs/overlayfs/overlay",
+    "block/bfq",
+    "fs/autofs/autofs4",
+    "lib/libcrc32c",
+    "net/netfilter/nfnetlink",
+    "net/netfilter/nf_tables",
+    "net/ipv4/netfilter/nf_defrag_ipv4",
+    "net/ipv6/netfilter/nf_defrag_ipv6",
+    "net/netfilter/nf_conntrack",
+    "net/netfilter/nf_conntrack_netlink",
+    "net/ipv4/inet_diag",
+    "net/ipv4/tcp_diag",
+    "net/ipv4/udp_diag",
+    "net/ipv4/raw_diag",
+    "net/netlink/netlink_diag",
+    "net/packet/af_packet_diag",
+    "net/unix/unix_diag",
+    "drivers/net/tun",
+    "drivers/net/veth",
 ];
 
 /// An unpacked kernel.
@@ -49,7 +68,8 @@ pub fn get(folder: &Path) -> Result<Kernel, String> {
     find(&unpacked).ok_or_else(|| format!("{package} has no kernel with modules in {}", unpacked.display()))
 }
 
-fn unpack(archive: &Path, into: &Path) -> Outcome {
+/// Unpacks a Debian package into a folder, without its scripts.
+pub fn unpack(archive: &Path, into: &Path) -> Outcome {
     run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(into))
 }
 
@@ -70,7 +90,8 @@ fn find(unpacked: &Path) -> Option<Kernel> {
     image.exists().then_some(Kernel { release, image, modules })
 }
 
-fn list(folder: &Path) -> Result<Vec<PathBuf>, String> {
+/// The files in a folder.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let fail = |e| format!("list {}: {e}", folder.display());
     let entries = std::fs::read_dir(folder).map_err(fail)?;
     entries.map(|entry| entry.map(|e| e.path()).map_err(fail)).collect()

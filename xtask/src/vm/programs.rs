@@ -1,5 +1,6 @@
-//! What runs in the guest: the static runtime, its crate's tests, and `vm-guest` with the checks that need version 2.
+//! What runs in the guests: the static runtime, its crate's tests, the conformance suite, and `vm-guest`.
 
+use super::guests::Guest;
 use crate::{Outcome, build, cargo, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,19 @@ pub struct Program {
     /// In the guest.
     pub inside: String,
 }
+
+impl Program {
+    /// Whether a guest needs it: tests are for those that name them, and the rest is for all.
+    pub fn is_for(&self, guest: &Guest) -> bool {
+        self.inside.strip_prefix(TESTS).is_none_or(|name| guest.programs.contains(&name))
+    }
+}
+
+/// Where the programs lie that a guest runs.
+const TESTS: &str = "/tests/";
+
+/// Names under which `vm-guest` lies there; each is a list of checks of its own.
+const LISTS: [&str; 4] = ["guest", "selinux", "checkpoint", "systemd"];
 
 /// Tests of the runtime's crate that cannot run in the guest, and why.
 pub const SKIPPED: [(&str, &str); 12] = [
@@ -32,38 +46,54 @@ const V1: &str = "reads files of version 1; vm-guest has its like for version 2"
 const UNSHARE: &str = "needs options of util-linux's unshare that busybox has not";
 const TMPFS: &str = "Linux maps ids on tmpfs since 6.3 only; vm-guest does it on ext4";
 
-/// The test programs of the runtime's crate that say most about another kernel and version 2.
-const CHOSEN: &[&str] = &["devices", "exec", "hooks", "lifecycle", "monitor", "mounts", "namespaces"];
-
-/// Builds them and strips copies: the guest keeps all of them in memory.
-pub fn build(folder: &Path) -> Result<Vec<Program>, String> {
+/// Builds what the guests need and strips copies: a guest keeps all of them in memory.
+pub fn build(folder: &Path, guests: &[&Guest]) -> Result<Vec<Program>, String> {
     let stripped = folder.join("programs");
     super::make_folder(&stripped)?;
     let target = build::static_folder();
     let mut command = cargo();
-    command.args(["build", "--package", "gantry-runtime", "--package", "vm-guest", "--bins"]);
+    command.args([
+        "build",
+        "--package",
+        "gantry-runtime",
+        "--package",
+        "vm-guest",
+        "--package",
+        "probe",
+        "--bins",
+    ]);
     build::make_static(&mut command);
     run(&mut command)?;
     let runtime = target.join("gantry-runtime");
     // Where `cargo test` told the tests that it lies.
     let mut programs = vec![
         strip(&runtime, &stripped, &runtime.display().to_string())?,
-        strip(&target.join("vm-guest"), &stripped, "/tests/guest")?,
+        strip(&target.join("oci-probe"), &stripped, "/bin/oci-probe")?,
     ];
-    for (name, file) in tests()? {
-        if CHOSEN.contains(&name.as_str()) {
-            programs.push(strip(&file, &stripped, &format!("/tests/runtime-{name}"))?);
-        }
-    }
     programs.push(Program { file: programs[0].file.clone(), inside: "/bin/gantry-runtime".to_owned() });
+    for list in LISTS {
+        programs.push(strip(&target.join("vm-guest"), &stripped, &format!("{TESTS}{list}"))?);
+    }
+    let names: Vec<&str> = guests.iter().flat_map(|guest| guest.programs).copied().collect();
+    let of_runtime: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix("runtime-")).collect();
+    for (name, file) in tests("gantry-runtime", &of_runtime)? {
+        programs.push(strip(&file, &stripped, &format!("{TESTS}runtime-{name}"))?);
+    }
+    let of_system: Vec<&str> = names.iter().copied().filter(|name| *name == "oci").collect();
+    for (name, file) in tests("acceptance", &of_system)? {
+        programs.push(strip(&file, &stripped, &format!("{TESTS}{name}"))?);
+    }
     Ok(programs)
 }
 
-/// Names and files of the crate's test programs.
-fn tests() -> Result<Vec<(String, PathBuf)>, String> {
+/// Names and files of test programs of a package.
+fn tests(package: &str, chosen: &[&str]) -> Result<Vec<(String, PathBuf)>, String> {
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut command = cargo();
-    command.args(["test", "--package", "gantry-runtime", "--no-run", "--message-format", "json"]);
-    command.args(CHOSEN.iter().flat_map(|name| ["--test", name]));
+    command.args(["test", "--package", package, "--no-run", "--message-format", "json"]);
+    command.args(chosen.iter().flat_map(|name| ["--test", name]));
     build::make_static(&mut command);
     command.stderr(std::process::Stdio::inherit());
     let output = command.output().map_err(|e| format!("run {command:?}: {e}"))?;
