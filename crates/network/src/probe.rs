@@ -37,8 +37,20 @@ const HEADERS: u32 = 28;
 enum Packet {
     /// Inside the tunnel: a packet of this size, IP header included.
     Tunnel { from: NodeId, size: u32 },
-    /// Beside the tunnel: my largest size, and what I heard from you: size and milliseconds ago.
-    Control { from: NodeId, full: u32, heard: Vec<(u32, u64)> },
+    /// Beside the tunnel: my largest size, for how many milliseconds I have been listening, and what I heard from you: size and
+    /// milliseconds ago.
+    Control {
+        from: NodeId,
+        full: u32,
+        #[serde(default = "for_ever")]
+        listening: u64,
+        heard: Vec<(u32, u64)>,
+    },
+}
+
+/// What a node of a version that does not say it counts as.
+fn for_ever() -> u64 {
+    u64::MAX
 }
 
 fn encode(packet: &Packet, size: u32) -> Vec<u8> {
@@ -188,7 +200,8 @@ impl Prober {
                 let _ = sockets.tunnel.send_to(&bytes, (peer.gateway(), self.port));
             }
             let heard = self.paths.heard(&peer.id, now);
-            let control = Packet::Control { from: own.id.clone(), full, heard };
+            let listening = self.paths.listening_for(now);
+            let control = Packet::Control { from: own.id.clone(), full, listening, heard };
             let _ = sockets.control.send_to(&encode(&control, 0), (peer.address, self.port));
         }
     }
@@ -232,8 +245,8 @@ fn receive(paths: &mut Paths, packet: Packet, from_address: Ipv4Addr, inside: bo
     let now = Instant::now();
     match packet {
         Packet::Tunnel { from, size } if inside => paths.heard_tunnel(&from, from_address, size, now),
-        Packet::Control { from, full, heard } if !inside => {
-            paths.heard_control(&from, from_address, full, &heard, now)
+        Packet::Control { from, full, listening, heard } if !inside => {
+            paths.heard_control(&from, from_address, (full, listening), &heard, now)
         }
         Packet::Tunnel { .. } | Packet::Control { .. } => {}
     }

@@ -79,12 +79,24 @@ struct Peer {
     since: Instant,
     /// Size → when it was last heard in the tunnel.
     heard: BTreeMap<u32, Instant>,
-    /// Last control packet: when, the peer's largest size, and what it had heard from us.
-    control: Option<(Instant, u32, BTreeMap<u32, Instant>)>,
+    control: Option<Control>,
     /// When its kernel last gave an echo.
     echo: Option<Instant>,
     /// Reported states and since when.
     states: HashMap<Direction, (PathState, Timestamp)>,
+}
+
+/// What the last control packet said.
+#[derive(Debug)]
+struct Control {
+    /// When it came.
+    at: Instant,
+    /// The peer's largest size.
+    full: u32,
+    /// Since when the peer listens without a gap.
+    listening: Instant,
+    /// What it had heard from us: size → when.
+    heard: BTreeMap<u32, Instant>,
 }
 
 /// All paths.
@@ -97,11 +109,10 @@ pub struct Paths {
     listening: Option<Instant>,
 }
 
-fn fresh(heard: &BTreeMap<u32, Instant>, now: Instant) -> impl Iterator<Item = u32> {
-    heard
-        .iter()
-        .filter(move |(_, when)| now.saturating_duration_since(**when) < WINDOW)
-        .map(|(size, _)| *size)
+/// The largest size that was heard within the window before this moment.
+fn largest(heard: &BTreeMap<u32, Instant>, moment: Instant) -> Option<u32> {
+    let fresh = heard.iter().filter(|(_, when)| moment.saturating_duration_since(**when) < WINDOW);
+    fresh.map(|(size, _)| *size).max()
 }
 
 impl Paths {
@@ -109,6 +120,7 @@ impl Paths {
     pub fn set_peers(&mut self, own: &MeshNode, others: &[MeshNode], full: u32, now: Instant) {
         self.own = Some(own.clone());
         self.full = full;
+        self.listening.get_or_insert(now);
         self.peers
             .retain(|id, peer| others.iter().any(|node| node.id == *id && node.address == peer.node.address));
         for node in others {
@@ -134,12 +146,13 @@ impl Paths {
         }
     }
 
-    /// A control packet came.
+    /// A control packet came: the peer's largest size, for how many milliseconds it has been listening, and which sizes it heard how many
+    /// milliseconds ago.
     pub fn heard_control(
         &mut self,
         from: &NodeId,
         address: Ipv4Addr,
-        full: u32,
+        (full, listening): (u32, u64),
         heard: &[(u32, u64)],
         now: Instant,
     ) {
@@ -148,7 +161,9 @@ impl Paths {
         {
             let then = |ago: u64| now.checked_sub(Duration::from_millis(ago)).unwrap_or(now);
             let heard = heard.iter().take(64).map(|(size, ago)| (*size, then(*ago))).collect();
-            peer.control = Some((now, full, heard));
+            // More than the grace says no more than the grace.
+            let listening = then(listening.min(millis(GRACE)));
+            peer.control = Some(Control { at: now, full, listening, heard });
         }
     }
 
@@ -173,7 +188,7 @@ impl Paths {
         let silent = |peer: &Peer| {
             peer.echo.is_some_and(long_ago)
                 && peer.heard.values().all(|when| long_ago(*when))
-                && peer.control.as_ref().is_none_or(|(when, ..)| long_ago(*when))
+                && peer.control.as_ref().is_none_or(|control| long_ago(control.at))
         };
         self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, _)| id.clone()).collect()
     }
@@ -181,9 +196,7 @@ impl Paths {
     /// What was heard from a node, for the control packet to it.
     pub fn heard(&self, peer: &NodeId, now: Instant) -> Vec<(u32, u64)> {
         let Some(peer) = self.peers.get(peer) else { return Vec::new() };
-        let ago = |when: &Instant| {
-            u64::try_from(now.saturating_duration_since(*when).as_millis()).unwrap_or(u64::MAX)
-        };
+        let ago = |when: &Instant| millis(now.saturating_duration_since(*when));
         peer.heard.iter().map(|(size, when)| (*size, ago(when))).filter(|(_, ago)| *ago < 10_000).collect()
     }
 
@@ -194,39 +207,34 @@ impl Paths {
         })
     }
 
-    fn state(&self, peer: &Peer, direction: Direction, now: Instant) -> PathState {
-        let control =
-            peer.control.as_ref().filter(|(when, ..)| now.saturating_duration_since(*when) < WINDOW);
-        let (heard, full) = match direction {
-            Direction::Incoming => (&peer.heard, control.map(|(_, full, _)| *full)),
-            Direction::Outgoing => match control {
-                Some((_, _, heard)) => (heard, Some(self.full)),
-                // Nobody tells what arrives there. What comes from there is the best hint.
-                None if fresh(&peer.heard, now).next().is_some() => return PathState::Ok,
-                None => return Self::silent(peer, now),
-            },
-        };
-        let largest = fresh(heard, now).max();
-        match (largest, full) {
-            (None, None) => Self::silent(peer, now),
-            (None, Some(_)) if now.saturating_duration_since(peer.since) < GRACE => PathState::Pending,
-            (None, Some(_)) => PathState::Blocked,
-            (Some(largest), Some(full)) if largest < full => {
-                if now.saturating_duration_since(peer.since) < GRACE {
-                    PathState::Pending
-                } else {
-                    PathState::MtuTooSmall { largest }
-                }
-            }
-            (Some(_), _) => PathState::Ok,
-        }
+    /// For how many milliseconds this node has been listening without a gap.
+    pub fn listening_for(&self, now: Instant) -> u64 {
+        self.listening.map_or(0, |since| millis(now.saturating_duration_since(since)))
     }
 
-    fn silent(peer: &Peer, now: Instant) -> PathState {
-        if now.saturating_duration_since(peer.since) < GRACE {
-            PathState::Pending
-        } else {
-            PathState::Unreachable
+    /// What was heard is compared with the moment of the last control packet, not with now: of a peer whose daemon dies both end, one a
+    /// little before the other. And nobody is judged by what an end has not heard that has only begun to listen.
+    fn state(&self, peer: &Peer, direction: Direction, now: Instant) -> PathState {
+        let young = |since: Instant| now.saturating_duration_since(since) < GRACE;
+        let begun = young(peer.since) || self.listening.is_some_and(young);
+        let fresh = |control: &&Control| now.saturating_duration_since(control.at) < WINDOW;
+        let Some(control) = peer.control.as_ref().filter(fresh) else {
+            return match largest(&peer.heard, now) {
+                // Nobody tells what arrives there, or what should arrive here. That something does is the best hint.
+                Some(_) => PathState::Ok,
+                None if begun => PathState::Pending,
+                None => PathState::Unreachable,
+            };
+        };
+        let (heard, full) = match direction {
+            Direction::Incoming => (&peer.heard, control.full),
+            Direction::Outgoing => (&control.heard, self.full),
+        };
+        match largest(heard, control.at) {
+            Some(largest) if largest >= full => PathState::Ok,
+            _ if begun || young(control.listening) => PathState::Pending,
+            Some(largest) => PathState::MtuTooSmall { largest },
+            None => PathState::Blocked,
         }
     }
 
@@ -246,7 +254,7 @@ impl Paths {
                 let Some(peer) = self.peers.get(&id) else { continue };
                 let state = self.state(peer, direction, now);
                 let full = match (direction, &peer.control) {
-                    (Direction::Incoming, Some((_, full, _))) => *full,
+                    (Direction::Incoming, Some(control)) => control.full,
                     _ => self.full,
                 };
                 let node = peer.node.clone();
@@ -269,6 +277,10 @@ impl Paths {
         }
         reports
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn name(node: &MeshNode) -> String {
@@ -344,8 +356,12 @@ mod tests {
         }
 
         fn control(&mut self, seconds: u64, heard: &[u32]) {
-            let heard: Vec<(u32, u64)> = heard.iter().map(|size| (*size, 500)).collect();
-            self.paths.heard_control(&node(2).id, node(2).address, 1450, &heard, self.at(seconds));
+            self.says(seconds, 60_000, &heard.iter().map(|size| (*size, 500)).collect::<Vec<_>>());
+        }
+
+        fn says(&mut self, seconds: u64, listening: u64, heard: &[(u32, u64)]) {
+            let now = self.at(seconds);
+            self.paths.heard_control(&node(2).id, node(2).address, (1450, listening), heard, now);
         }
 
         fn states(&mut self, seconds: u64) -> [PathState; 2] {
@@ -370,6 +386,7 @@ mod tests {
         test.control(5, &[]);
         assert_eq!(test.states(6), [PathState::Blocked, PathState::Ok]);
         test.control(7, &[SMALL, 1450]);
+        test.control(9, &[SMALL, 1450]);
         assert_eq!(test.states(9), [PathState::Ok, PathState::Blocked]);
     }
 
@@ -398,6 +415,29 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_dies_or_begins_is_not_called_a_blocked_port() {
+        let mut test = Test::new();
+        test.hear(10, &[SMALL, 1450]);
+        // It had last heard us 900 ms before its last word.
+        test.says(10, 60_000, &[(SMALL, 900), (1450, 900)]);
+        let just_before = test.at(13) + Duration::from_millis(499);
+        let reports = test.paths.reports(just_before, Timestamp::UNIX_EPOCH, 4789, 7946);
+        assert_eq!([reports[0].state, reports[1].state], [PathState::Ok; 2]);
+        assert_eq!(test.states(14), [PathState::Unreachable; 2]);
+        // It is back and has heard nothing yet, nor has its tunnel been heard.
+        test.says(20, 100, &[]);
+        assert_eq!(test.states(20), [PathState::Pending; 2]);
+        test.says(23, 3_100, &[]);
+        assert_eq!(test.states(23), [PathState::Pending; 2]);
+        test.says(25, 5_100, &[]);
+        assert_eq!(test.states(25), [PathState::Blocked; 2]);
+        // This node itself did not listen for a while, and knows nothing.
+        test.paths.begin_listening(test.at(40));
+        assert_eq!(test.states(41), [PathState::Pending; 2]);
+        assert_eq!(test.states(45), [PathState::Unreachable; 2]);
+    }
+
+    #[test]
     fn a_node_is_silent_when_even_its_kernel_is() {
         let mut test = Test::new();
         let two = || vec![node(2).id];
@@ -421,7 +461,7 @@ mod tests {
     fn a_stranger_changes_nothing() {
         let mut test = Test::new();
         test.paths.heard_tunnel(&node(2).id, node(3).gateway(), 1450, test.at(5));
-        test.paths.heard_control(&node(2).id, node(3).address, 1450, &[], test.at(5));
+        test.paths.heard_control(&node(2).id, node(3).address, (1450, 60_000), &[], test.at(5));
         assert_eq!(test.states(6), [PathState::Unreachable; 2]);
     }
 }
