@@ -37,12 +37,17 @@ impl Reports {
         self.lock().known.get(task).cloned()
     }
 
-    /// Takes an observation; a state never goes backwards.
-    pub fn put(&self, task: &TaskId, status: TaskStatus) {
+    /// Takes an observation; a state never goes backwards, and one that is observed again is as old as it was.
+    pub fn put(&self, task: &TaskId, mut status: TaskStatus) {
         {
             let mut inner = self.lock();
-            if inner.known.get(task).is_some_and(|known| known.state > status.state) {
-                return;
+            if let Some(known) = inner.known.get(task) {
+                if known.state > status.state {
+                    return;
+                }
+                if known.state == status.state {
+                    status.timestamp.clone_from(&known.timestamp);
+                }
             }
             inner.known.insert(task.clone(), status);
             inner.unsent.insert(task.clone());
@@ -117,6 +122,18 @@ mod tests {
 
     fn status(state: TaskState) -> TaskStatus {
         TaskStatus { state, ..TaskStatus::default() }
+    }
+
+    #[test]
+    fn a_state_that_is_observed_again_is_as_old_as_it_was() {
+        let reports = Reports::new(BTreeMap::new());
+        let task = TaskId::from_random([1; 17]);
+        let at = |timestamp: &str, state| TaskStatus { timestamp: timestamp.into(), ..status(state) };
+        reports.put(&task, at("first", TaskState::Running));
+        reports.put(&task, at("after a restart of the daemon", TaskState::Running));
+        assert_eq!(reports.get(&task), Some(at("first", TaskState::Running)));
+        reports.put(&task, at("later", TaskState::Failed));
+        assert_eq!(reports.get(&task), Some(at("later", TaskState::Failed)));
     }
 
     #[tokio::test]
