@@ -15,7 +15,7 @@ pub mod session;
 pub mod worker;
 
 use crate::control::request::{AttachRequest, Attachment, Reply};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Executor;
 use crate::identity::vault::Vault;
 use crate::manager::dispatcher::AttachCall;
@@ -31,13 +31,16 @@ use runner::Goal;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a container waits for its place in a network.
 const ATTACH: Duration = Duration::from_secs(15);
+/// So long it is asked for again while no leader answers, and how often.
+const ELECTION: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What an agent needs to start.
 pub struct AgentConfig {
@@ -163,8 +166,10 @@ impl Agent {
             let told = self
                 .calls()
                 .call(|channel| async move { DispatcherClient::new(channel).leave(Empty {}).await });
-            if !matches!(tokio::time::timeout(Duration::from_secs(3), told).await, Ok(Ok(_))) {
-                tracing::warn!("no manager could be told that this node leaves the swarm");
+            match tokio::time::timeout(Duration::from_secs(3), told).await {
+                // The other nodes send no more requests here before its tasks end.
+                Ok(Ok(_)) => tokio::time::sleep(runner::LINGER).await,
+                _ => tracing::warn!("no manager could be told that this node leaves the swarm"),
             }
         }
         self.shutdown().await;
@@ -199,11 +204,21 @@ impl Agent {
 
     async fn attach_call(&self, call: &AttachCall) -> Result<Reply> {
         let data = serde_json::to_vec(call).map_err(|e| Error::trouble("ask for a network", &e))?;
-        let asked = self.calls().call(|channel| {
-            let data = data.clone();
-            async move { DispatcherClient::new(channel).attach(Payload { data }).await }
-        });
-        let reply = tokio::time::timeout(ATTACH, asked).await.map_err(|_| Error::no_leader())??;
+        let begun = Instant::now();
+        let ask = async || loop {
+            let asked = self.calls().call(|channel| {
+                let data = data.clone();
+                async move { DispatcherClient::new(channel).attach(Payload { data }).await }
+            });
+            match asked.await {
+                // The others may just be electing a leader; asking twice for the same container gives the same place.
+                Err(error) if error.kind == ErrorKind::Unavailable && begun.elapsed() < ELECTION => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                other => return other,
+            }
+        };
+        let reply = tokio::time::timeout(ATTACH, ask()).await.map_err(|_| Error::no_leader())??;
         serde_json::from_slice(&reply.into_inner().data)
             .map_err(|e| Error::trouble("read the leader's answer", &e))
     }

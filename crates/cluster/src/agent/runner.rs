@@ -13,6 +13,10 @@ use tokio::task::JoinHandle;
 /// Pause before a stop or removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A task that is told to stop goes on for so long while all nodes take it out of their virtual addresses and the mesh: the order to stop
+/// and the new endpoints leave the leader together, and arrive and are applied one before the other.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+
 /// What is wanted of a task; a later goal overrides an earlier one, never the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Goal {
@@ -151,6 +155,9 @@ impl Driver {
     async fn finish(&self, id: &TaskId, end: End) {
         // Also after a failure: a container that became unhealthy, or half started, still runs.
         if !matches!(end, End::Exited(_)) {
+            if matches!(end, End::Told) && self.serves(id) {
+                tokio::time::sleep(LINGER).await;
+            }
             self.insist("stop", |controller| async move { controller.stop().await }).await;
         }
         let mut container = self.controller.container().await;
@@ -174,6 +181,12 @@ impl Driver {
                 ..TaskStatus::default()
             },
         );
+    }
+
+    /// Whether requests may be on their way to it.
+    fn serves(&self, id: &TaskId) -> bool {
+        let running = self.reports.get(id).is_some_and(|status| status.state == TaskState::Running);
+        running && !self.task.networks_attachments.is_empty()
     }
 
     async fn report(&self, id: &TaskId, state: TaskState, message: &str) {
@@ -228,5 +241,69 @@ impl Driver {
             tracing::warn!(task = %self.task.id, %error, "could not {act} a task; trying again");
             tokio::time::sleep(RETRY).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::async_trait;
+    use gantry_model::task::NetworkAttachment;
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    #[derive(Default)]
+    struct Stoppable(Mutex<Option<Instant>>);
+
+    #[async_trait]
+    impl TaskController for Stoppable {
+        async fn adopt(&self) -> Adopted {
+            Adopted::Running
+        }
+        async fn prepare(&self) -> Result<(), TaskError> {
+            Ok(())
+        }
+        async fn start(&self) -> Result<(), TaskError> {
+            Ok(())
+        }
+        async fn wait(&self) -> Result<TaskExit, TaskError> {
+            std::future::pending().await
+        }
+        async fn stop(&self) -> Result<(), TaskError> {
+            *self.0.lock().expect("lock") = Some(Instant::now());
+            Ok(())
+        }
+        async fn remove(&self) -> Result<(), TaskError> {
+            Ok(())
+        }
+        async fn container(&self) -> Option<TaskContainerStatus> {
+            None
+        }
+    }
+
+    /// How long after the order to stop a running task is stopped.
+    async fn stopped_after(networks: Vec<NetworkAttachment>) -> Duration {
+        let task =
+            Task { id: TaskId::from_random([1; 17]), networks_attachments: networks, ..Task::default() };
+        let (id, controller) = (task.id.clone(), Arc::new(Stoppable::default()));
+        let reports = Arc::new(Reports::new(Default::default()));
+        let runner = Runner::start(task, controller.clone(), Arc::clone(&reports), Goal::Run);
+        let state = |wanted| reports.get(&id).is_some_and(|status| status.state == wanted);
+        while !state(TaskState::Running) {
+            tokio::task::yield_now().await;
+        }
+        let told = Instant::now();
+        runner.want(Goal::Stop);
+        while !state(TaskState::Shutdown) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let stopped = controller.0.lock().expect("lock").expect("stopped");
+        stopped - told
+    }
+
+    #[tokio::test]
+    async fn a_task_with_a_network_goes_on_until_nobody_is_sent_to_it() {
+        assert!(stopped_after(vec![NetworkAttachment::default()]).await >= LINGER);
+        assert!(stopped_after(Vec::new()).await < LINGER, "nobody is sent to it");
     }
 }
