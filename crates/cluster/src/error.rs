@@ -120,6 +120,16 @@ impl Error {
         Self { kind: ErrorKind::OutOfSequence, message: "update out of sequence".into() }
     }
 
+    /// A file of the node's part in its swarm that cannot be read, and what can be done when it does not come back.
+    pub fn damaged(act: impl std::fmt::Display, cause: &(dyn std::error::Error + 'static)) -> Self {
+        let mut error = Self::trouble(act, cause);
+        error.message.push_str(
+            ". If the file cannot be restored, run \"docker swarm leave --force\" here, \"docker node rm --force\" for this node on a \
+             manager (after \"docker node demote\" if it was one), and join again",
+        );
+        error
+    }
+
     /// The node's own trouble, with what was tried and the whole chain of causes.
     pub fn trouble(act: impl std::fmt::Display, cause: &(dyn std::error::Error + 'static)) -> Self {
         Self::internal(format!("{act}: {}", chain(cause)))

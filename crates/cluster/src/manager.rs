@@ -28,7 +28,7 @@ use crate::proto::control_client::ControlClient;
 use crate::raft::store::Store;
 use crate::rpc::dial::{Callee, Dialer, LARGEST_MESSAGE};
 use crate::rpc::listen;
-use crate::rpc::status::{error_of, is_transport};
+use crate::rpc::status::{error_of, is_transport, never_connected};
 use gantry_model::id::NodeId;
 use hub::Hub;
 use std::path::PathBuf;
@@ -150,7 +150,7 @@ impl Manager {
 
     /// Executes a write on the leader, wherever it is, and waits until this node sees it.
     pub async fn write(&self, request: Request) -> Result<Reply> {
-        let deadline = Instant::now() + self.timing.write_timeout;
+        let deadline = Instant::now() + self.store.patience();
         loop {
             match self.try_write(&request, deadline).await {
                 Ok(outcome) => {
@@ -243,11 +243,11 @@ impl Attempt {
             // A manager that no longer leads says so before it does anything.
             return if error.kind == ErrorKind::Unavailable { Self::Again } else { Self::Final(error) };
         }
-        let text = crate::error::chain(status);
-        // Refused, or not there: no connection was made, so nothing can have been executed.
-        if text.contains("connect") || text.contains("elapsed") {
+        // Refused, not there, or gone during the handshake: no connection was made, so nothing can have been executed.
+        if never_connected(status) {
             return Self::Again;
         }
+        let text = error.message;
         Self::Final(Error::unavailable(format!(
             "rpc error: code = Unavailable desc = the leader stopped answering, and whether it made the change is not known: {text}"
         )))

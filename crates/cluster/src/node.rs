@@ -86,7 +86,7 @@ impl Layout {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::trouble(act(), &e)),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::trouble(act(), &e))
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::damaged(act(), &e))
     }
 
     /// Writes the settings. Blocks.

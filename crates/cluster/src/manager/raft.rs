@@ -7,6 +7,7 @@ use crate::raft::machine::Snapshot;
 use crate::raft::network::SnapshotHead;
 use crate::rpc::status;
 use bytes::BytesMut;
+use openraft::raft::AppendEntriesResponse;
 use serde::Serialize;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -59,7 +60,11 @@ impl Raft for RaftService {
     async fn append(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
         self.admit(&request)?;
         let rpc = status::parse(&request.get_ref().data, "Raft's entries")?;
-        answer(self.manager.store.raft().append_entries(rpc).await)
+        let appended = self.manager.store.raft().append_entries(rpc).await;
+        if appended.as_ref().is_ok_and(|reply| !matches!(reply, AppendEntriesResponse::HigherVote(_))) {
+            self.manager.store.heard_leader();
+        }
+        answer(appended)
     }
 
     async fn vote(&self, request: Request<Payload>) -> Result<Response<Payload>, Status> {
@@ -97,6 +102,10 @@ impl Raft for RaftService {
             body.extend_from_slice(&part.data);
         }
         let snapshot = Snapshot { meta: head.meta, snapshot: body.freeze() };
-        answer(self.manager.store.raft().install_full_snapshot(head.vote, snapshot).await)
+        let installed = self.manager.store.raft().install_full_snapshot(head.vote, snapshot).await;
+        if installed.is_ok() {
+            self.manager.store.heard_leader();
+        }
+        answer(installed)
     }
 }

@@ -106,11 +106,20 @@ impl Log {
     /// Opens the log, whose entries are sealed under the vault's data key, or makes an empty one. Blocks.
     pub fn open(path: &Path, vault: Vault) -> Result<Self> {
         let act = || format!("open the Raft log {}", path.display());
-        let mut database = create(path).map_err(|e| Error::trouble(act(), &e))?;
-        if std::fs::metadata(path).is_ok_and(|file| file.len() > SPACIOUS) {
-            database.compact().map_err(|e| Error::trouble(act(), &e))?;
+        let mut database = create(path).map_err(|e| match &e {
+            redb::DatabaseError::Storage(redb::StorageError::Corrupted(_)) => Error::damaged(act(), &e),
+            _ => Error::trouble(act(), &e),
+        })?;
+        if std::fs::metadata(path).is_ok_and(|file| file.len() > SPACIOUS)
+            && let Err(error) = database.compact()
+        {
+            // It may be the disk that is full; the log is as good as before.
+            tracing::warn!(file = %path.display(), %error, "the Raft log's file is not made smaller");
         }
-        let shared = load(&database, &vault).map_err(|e| Error::trouble(act(), &e))?;
+        let shared = load(&database, &vault).map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData => Error::damaged(act(), &e),
+            _ => Error::trouble(act(), &e),
+        })?;
         let (writer, work) = channel();
         std::thread::Builder::new()
             .name("raft-log".into())
@@ -118,6 +127,12 @@ impl Log {
             .map_err(|e| Error::trouble("start the thread of the Raft log", &e))?;
         let size = Arc::new(watch::Sender::new(shared.size()));
         Ok(Self { shared: Arc::new(Mutex::new(shared)), size, writer, vault })
+    }
+
+    /// Whether nothing was ever written into it: no entry, no vote.
+    pub fn is_blank(&self) -> bool {
+        let shared = self.lock();
+        shared.entries.is_empty() && shared.vote.is_none() && shared.purged.is_none()
     }
 
     /// Entries in the log, for recovery.
@@ -204,7 +219,8 @@ fn load(database: &Database, vault: &Vault) -> io::Result<Shared> {
     let entries = transaction.open_table(ENTRIES).map_err(io::Error::other)?;
     for row in entries.iter().map_err(io::Error::other)? {
         let (index, bytes) = row.map_err(io::Error::other)?;
-        let bytes = vault.unseal(ENTRY, bytes.value().to_vec()).map_err(io::Error::other)?;
+        let unsealed = vault.unseal(ENTRY, bytes.value().to_vec());
+        let bytes = unsealed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         shared.entries.insert(index.value(), Kept { entry: parse(&bytes)?, bytes: bytes.len() });
     }
     Ok(shared)
@@ -473,6 +489,22 @@ mod tests {
         let state = log.get_log_state().await.expect("state");
         assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(3, 8)), Some(id(3, 8))));
         assert!(log.read_vote().await.expect("vote").is_some(), "no term is used twice");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_that_lost_everything_is_blank() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("log.redb");
+        let mut log = Log::open(&path).expect("open");
+        assert!(log.is_blank());
+        log.save_vote(&Vote::new(3, gantry_model::id::NodeId::from_random([1; 17]))).await.expect("vote");
+        assert!(!log.is_blank(), "a vote binds");
+        drop(log);
+        let file = std::fs::File::options().write(true).open(&path).expect("file");
+        // As after a power loss on a file system that had written the name only.
+        file.set_len(0).expect("empty");
+        // The writing thread of the first log may still hold the file.
+        assert!(Log::open(&path).expect("open again").is_blank());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Raft counts on each member to keep its log and its vote. A node that was demoted and is promoted again has neither, and what is
 //! replayed to it first are the memberships of its earlier time: it would vote for candidates that lack decided changes, or, where it once
-//! was the only member, lead at once and undo them. So a manager that starts without a log draws an *incarnation*, which the leader writes
+//! was the only member, lead at once and undo them. A log that was lost, and is empty, is the same. So a manager that starts without a log draws an *incarnation*, which the leader writes
 //! into the membership. Until the node finds that in its own log it neither votes nor stands for election.
 //!
 //! No vote that is needed is withheld: the leader makes it a voter only when its log has come past the entry that names it.
@@ -28,8 +28,8 @@ pub struct Novice {
 }
 
 impl Novice {
-    /// Reads the note in this folder, or writes one when there is no log yet. Blocks.
-    pub fn open(folder: &Path, log: &Path) -> Result<Self> {
+    /// Reads the note in this folder, or writes one when this is a beginning: there is no log, or nothing in it. Blocks.
+    pub fn open(folder: &Path, beginning: bool) -> Result<Self> {
         let file = folder.join(FILE);
         let act = || format!("note the beginning in {}", file.display());
         let noted = match std::fs::read_to_string(&file) {
@@ -39,7 +39,7 @@ impl Novice {
         };
         let incarnation = match noted {
             Some(noted) => noted,
-            None if log.exists() => String::new(),
+            None if !beginning => String::new(),
             None => {
                 let drawn = random::<12>().map_err(|e| Error::trouble(act(), &e))?;
                 let text = drawn.iter().fold(String::new(), |mut text, byte| {
@@ -110,17 +110,15 @@ mod tests {
     #[test]
     fn only_one_without_a_log_waits_and_keeps_its_incarnation() {
         let folder = tempfile::tempdir().expect("folder");
-        let log = folder.path().join("log.redb");
-        let first = Novice::open(folder.path(), &log).expect("open");
+        let first = Novice::open(folder.path(), true).expect("open");
         assert!(first.is_waiting());
         assert_eq!(first.incarnation().len(), 24);
-        // The process died after the log was made: the note still counts.
-        std::fs::write(&log, b"").expect("log");
-        let again = Novice::open(folder.path(), &log).expect("open");
+        // The process died after something was written: the note still counts.
+        let again = Novice::open(folder.path(), false).expect("open");
         assert!(again.is_waiting());
         assert_eq!(again.incarnation(), first.incarnation());
         Novice::forget(folder.path()).expect("forget");
-        let settled = Novice::open(folder.path(), &log).expect("open");
+        let settled = Novice::open(folder.path(), false).expect("open");
         assert!(!settled.is_waiting());
         assert_eq!(settled.incarnation(), "");
     }

@@ -18,7 +18,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Instant as _, RaftMetrics, ServerState, SnapshotPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -59,7 +59,12 @@ pub struct Store {
     timing: Timing,
     id: NodeId,
     novice: Arc<Novice>,
+    /// When another manager was last heard as the leader; at first the time of the start.
+    heard: Arc<Mutex<Instant>>,
 }
+
+/// Without a leader for so long, there are too few managers: an election takes a fraction of it.
+const ELECTION_OVER: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Opens the store of this folder and takes part in Raft. The store is empty and passive until [`Store::initialize`], or until a
@@ -72,8 +77,11 @@ impl Store {
         timing: Timing,
     ) -> Result<Self> {
         let (log_path, own, keys) = (folder.join("log.redb"), folder.to_owned(), vault.clone());
-        // The note that this is a beginning comes before the log that makes it look like a continuation.
-        let open = move || -> Result<_> { Ok((Novice::open(&own, &log_path)?, Log::open(&log_path, keys)?)) };
+        // The note that this is a beginning is written before anything into the log, which would make it look like a continuation.
+        let open = move || -> Result<_> {
+            let log = Log::open(&log_path, keys)?;
+            Ok((Novice::open(&own, log.is_blank())?, log))
+        };
         let (novice, log) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|e| Error::trouble("open the Raft log", &e))??;
@@ -89,7 +97,8 @@ impl Store {
         if novice.is_waiting() {
             tokio::spawn(Arc::clone(&novice).until_member(raft.clone(), id.clone()));
         }
-        Ok(Self { raft, machine, timing, id, novice })
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        Ok(Self { raft, machine, timing, id, novice, heard })
     }
 
     /// Makes this node the only member of a new cluster.
@@ -165,11 +174,37 @@ impl Store {
         metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < limit)
     }
 
-    /// The leader as this node sees it, with its address. A leader that lost its majority is none.
+    /// Another manager has spoken as the leader, and Raft has accepted it.
+    pub fn heard_leader(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long ago there was a sign of a leader that a majority follows.
+    fn leaderless(&self) -> Duration {
+        let metrics = self.metrics();
+        if metrics.state == ServerState::Leader {
+            return metrics.last_quorum_acked.map_or(Duration::ZERO, |at| at.elapsed());
+        }
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// How long a write may wait for a leader: as long as the others may still be electing one, and no longer.
+    pub fn patience(&self) -> Duration {
+        ELECTION_OVER.saturating_sub(self.leaderless())
+    }
+
+    /// Why Raft has stopped by itself, if it has: a log that cannot be written, for example.
+    pub fn stopped(&self) -> Option<String> {
+        self.metrics().running_state.err().map(|fatal| chain(&fatal))
+    }
+
+    /// The leader as this node sees it, with its address. A leader that lost its majority is none, and neither is one that is not heard.
     pub fn leader(&self) -> Option<RemoteManager> {
         let metrics = self.metrics();
         let leader = metrics.current_leader.clone()?;
-        if leader == self.id && !self.leads() {
+        let valid =
+            if leader == self.id { self.leads() } else { self.leaderless() < self.timing.election * 2 };
+        if !valid {
             return None;
         }
         let node = metrics.membership_config.membership().get_node(&leader)?;

@@ -90,6 +90,18 @@ pub fn is_transport(status: &Status) -> bool {
         )
 }
 
+/// Whether the call was not even sent: the connection for it could not be made, in time or at all.
+pub fn never_connected(status: &Status) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(status);
+    while let Some(inner) = cause {
+        if inner.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
 /// The caller's certificate; a refusal if it has none.
 pub fn subject<T>(request: &Request<T>) -> Result<Subject, Status> {
     let caller = request.extensions().get::<Caller>();
