@@ -66,7 +66,11 @@ impl Cluster {
     }
 
     fn manager(&self) -> Result<Manager> {
-        self.inside()?.manager().ok_or_else(Error::not_manager)
+        let manager = self.inside()?.manager().ok_or_else(Error::not_manager)?;
+        match manager.store.stopped() {
+            Some(why) => Err(lifecycle::raft_stopped(&why)),
+            None => Ok(manager),
+        }
     }
 
     /// The whole state as this manager knows it; also while there is no leader. For filters and joins of the daemon.

@@ -4,7 +4,8 @@ mod lab;
 
 use futures_util::StreamExt;
 use gantry_cluster::{
-    AttachRequest, ErrorKind, InitRequest, LogOptions, RegistryAuthFrom, Rollback, Rotate, Timing,
+    AttachRequest, ErrorKind, InitRequest, LocalNodeState, LogOptions, RegistryAuthFrom, Rollback, Rotate,
+    Timing,
 };
 use gantry_model::network::NetworkSpec;
 use gantry_model::node::{Availability, NodeRole, NodeState};
@@ -141,8 +142,12 @@ async fn without_a_majority_reads_go_on_and_writes_fail_at_once() {
     until("the majority is missed", LONG, || async { leader_seen_by(&one).await.is_none() }).await;
     let asked = Instant::now();
     let error = one.cluster.create_service(service("more", "image", 1)).await.expect_err("no majority");
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert_eq!(error.kind, ErrorKind::Unavailable);
+    // By now no election can be under way any more.
+    let asked = Instant::now();
+    one.cluster.create_service(service("more", "image", 1)).await.expect_err("no majority");
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
     assert!(error.message.contains("The swarm does not have a leader."), "{error}");
     assert_eq!(one.cluster.services().await.expect("reads").len(), 1);
     assert_eq!(one.cluster.nodes().await.expect("reads").len(), 3);
@@ -156,6 +161,90 @@ async fn without_a_majority_reads_go_on_and_writes_fail_at_once() {
     .await;
     three.wait_running("more", 1).await;
     one.wait_running("web", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_for_the_election_and_a_follower_forgets_a_leader_that_is_gone() {
+    let (one, two, three) = three().await;
+    one.stop().await;
+    two.cluster.create_service(service("web", "image", 1)).await.expect("written by the next leader");
+    let leader = leader_seen_by(&two).await.expect("a leader");
+    let (leader, follower) = if leader == two.id() { (&two, &three) } else { (&three, &two) };
+    leader.stop().await;
+    until("the last one sees no leader", Duration::from_secs(5), || async {
+        leader_seen_by(follower).await.is_none()
+    })
+    .await;
+    let lost = Instant::now();
+    follower.cluster.create_service(service("more", "image", 1)).await.expect_err("no majority");
+    assert!(lost.elapsed() < Duration::from_secs(5), "{:?}", lost.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_whose_log_is_empty_begins_anew() {
+    let (one, two, mut three) = three().await;
+    one.cluster.create_service(service("web", "image", 3)).await.expect("create");
+    one.wait_running("web", 3).await;
+    let id = three.id();
+    three.stop().await;
+    let log = three.folder.path().join("raft/log.redb");
+    std::fs::File::options().write(true).open(&log).and_then(|file| file.set_len(0)).expect("empty the log");
+    three.start().await;
+    until("it knows the service again", LONG, || async { three.cluster.service("web").await.is_ok() }).await;
+    assert_eq!(three.id(), id);
+    // It counts as a member again: the others may lose one.
+    until("all managers are reachable", LONG, || async {
+        let nodes = two.cluster.nodes().await.unwrap_or_default();
+        nodes.iter().all(|n| n.manager_status.as_ref().is_some_and(|s| s.reachability == "reachable"))
+    })
+    .await;
+    one.stop().await;
+    until("writes go on", Duration::from_secs(10), || async {
+        three.cluster.create_service(service("after", "image", 1)).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_was_removed_meanwhile_is_told() {
+    let (one, _two, mut three) = three().await;
+    let id = three.id();
+    three.stop().await;
+    until("it is down", LONG, || async {
+        one.cluster.node(id.as_str()).await.is_ok_and(|node| node.status.state == NodeState::Down)
+    })
+    .await;
+    set_role(&one, &three, NodeRole::Worker).await.expect("demote");
+    one.cluster.remove_node(id.as_str(), true).await.expect("remove");
+    three.start().await;
+    until("it says that it is not let in", LONG, || async {
+        let info = three.cluster.info();
+        info.local_node_state == LocalNodeState::Error && info.error.contains("Permission denied")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unreadable_settings_are_named_and_the_node_can_leave() {
+    let mut one = Machine::init("one").await;
+    one.stop().await;
+    let settings = one.folder.path().join("node.json");
+    let good = std::fs::read(&settings).expect("settings");
+    std::fs::write(&settings, b"{").expect("damage");
+    one.start().await;
+    let info = one.cluster.info();
+    assert_eq!(info.local_node_state, LocalNodeState::Error);
+    for word in ["node.json", "EOF", "docker swarm leave --force"] {
+        assert!(info.error.contains(word), "{word} is not in {:?}", info.error);
+    }
+    // Restored, it goes on by itself.
+    std::fs::write(&settings, good).expect("restore");
+    until("the node is back", LONG, || async { one.cluster.nodes().await.is_ok() }).await;
+    one.stop().await;
+    std::fs::write(&settings, b"{").expect("damage");
+    one.start().await;
+    one.cluster.leave(true).await.expect("leave");
+    assert_eq!(one.cluster.info().local_node_state, LocalNodeState::Inactive);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use super::{Agent, Link, logs};
 use crate::config::RemoteManager;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ca;
 use crate::manager::logs::LogOrder;
 use crate::orders::Orders;
@@ -23,24 +23,40 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 const LOOK: Duration = Duration::from_millis(200);
 /// How long the leader may take to answer the beginning of a session.
 const OPENING: Duration = Duration::from_secs(5);
+/// So long without a session is worth a word.
+const WORRY: Duration = Duration::from_secs(5);
 
 /// Keeps a session open until the agent stops.
 pub async fn run(agent: Agent) {
     let stop = agent.shared.stop.clone();
     let mut pause = PAUSE.0;
+    let mut last = Instant::now();
+    let mut complained = false;
     loop {
         let begun = Instant::now();
         let ended = tokio::select! {
             ended = session(&agent) => ended,
             () = stop.cancelled() => return,
         };
-        let reason = match ended {
-            Ok(()) => "the leader ended the session".to_owned(),
-            Err(error) => error.message,
+        let (reason, denied) = match ended {
+            Ok(()) => ("the leader ended the session".to_owned(), false),
+            Err(error) => (error.message, error.kind == ErrorKind::PermissionDenied),
         };
-        tracing::debug!(reason, "no session with the leader");
+        if *agent.shared.link.borrow() == Link::Up {
+            (last, complained) = (Instant::now(), false);
+        }
+        // A change of leaders is no news here; a node that stays without one is.
+        if last.elapsed() > WORRY && !std::mem::replace(&mut complained, true) {
+            tracing::warn!(
+                reason,
+                "no leader of the swarm is heard; tasks, names and networks go on as they are"
+            );
+        } else {
+            tracing::debug!(reason, "no session with the leader");
+        }
         agent.shared.link.send_modify(|link| {
-            if *link != Link::Never {
+            // Who is not let in is not just early.
+            if *link != Link::Never || denied {
                 *link = Link::Down(reason);
             }
         });

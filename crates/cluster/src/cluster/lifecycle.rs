@@ -31,17 +31,27 @@ const FIRST_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// How this node is, and what is wrong.
 pub(super) fn condition(node: &Node) -> (LocalNodeState, String) {
+    if let Some(why) = node.manager().and_then(|manager| manager.store.stopped()) {
+        return (LocalNodeState::Error, raft_stopped(&why).message);
+    }
     let link = node.agent().link().borrow().clone();
     match link {
         Link::Up => (LocalNodeState::Active, String::new()),
         Link::Down(why) if why.contains("Permission denied") => (LocalNodeState::Error, why),
-        // A node without managers works on; a manager without a majority says so when it is asked to write.
-        Link::Down(_) => (LocalNodeState::Active, String::new()),
+        // A node without managers works on.
+        Link::Down(why) => (LocalNodeState::Active, format!("no leader of the swarm is heard: {why}")),
         Link::Never if node.manager().is_some_and(|manager| manager.store.read().cluster().is_some()) => {
             (LocalNodeState::Active, String::new())
         }
         Link::Never => (LocalNodeState::Pending, String::new()),
     }
+}
+
+/// What is known of the cluster on this manager is old, and nothing can be written.
+pub(super) fn raft_stopped(why: &str) -> Error {
+    Error::unavailable(format!(
+        "this manager's part in Raft has stopped, and is started again until it runs: {why}"
+    ))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -54,7 +64,7 @@ impl Cluster {
     pub async fn open(config: ClusterConfig) -> Result<Self> {
         let layout = Layout(config.state_dir.clone());
         let shared = Shared {
-            layout: layout.clone(),
+            layout,
             slot: RwLock::new(Slot::Outside),
             changing: tokio::sync::Mutex::new(()),
             events: tokio::sync::broadcast::Sender::new(BACKLOG),
@@ -62,11 +72,22 @@ impl Cluster {
             config,
         };
         let cluster = Self { shared: Arc::new(shared) };
-        let Some(settings) = blocking(move || layout.load()).await? else { return Ok(cluster) };
-        if let Err(error) = cluster.start(settings.clone(), None).await {
-            cluster.keep_trying(settings, None, error);
+        if let Err(error) = cluster.take_up(None).await {
+            cluster.keep_trying(None, error);
         }
         Ok(cluster)
+    }
+
+    /// Starts this node's part in its cluster, if its files say that it has one.
+    async fn take_up(&self, unlock: Option<UnlockKey>) -> Result<()> {
+        let layout = self.shared.layout.clone();
+        match blocking(move || layout.load()).await? {
+            Some(settings) => self.start(settings, unlock).await,
+            None => {
+                self.set_slot(Slot::Outside);
+                Ok(())
+            }
+        }
     }
 
     /// Starts with what is on disk; without the unlock key, a locked node waits for it.
@@ -82,6 +103,9 @@ impl Cluster {
             }
             // Docker's words.
             Err(VaultError::WrongKey) => Err(Error::invalid("invalid key")),
+            Err(error @ VaultError::Unreadable { .. }) => {
+                Err(Error::damaged("open the node's data key", &error))
+            }
             Err(error) => Err(Error::trouble("open the node's data key", &error)),
         }
     }
@@ -89,7 +113,7 @@ impl Cluster {
     async fn start_unlocked(&self, settings: Settings, vault: Vault) -> Result<()> {
         let (folder, keys) = (self.shared.layout.certificates(), vault.clone());
         let identity = blocking(move || {
-            NodeIdentity::load(&folder, &keys).map_err(|e| Error::trouble("read the node's certificate", &e))
+            NodeIdentity::load(&folder, &keys).map_err(|e| Error::damaged("read the node's certificate", &e))
         })
         .await?
         .ok_or_else(|| Error::internal("the node's certificate is missing"))?;
@@ -99,10 +123,10 @@ impl Cluster {
         Ok(())
     }
 
-    fn keep_trying(&self, settings: Settings, unlock: Option<UnlockKey>, error: Error) {
+    fn keep_trying(&self, unlock: Option<UnlockKey>, error: Error) {
         tracing::error!(%error, "this node's part in the swarm does not start; trying again");
         self.set_slot(Slot::Failing(error.message));
-        tokio::spawn(self.clone().restart(settings, unlock));
+        tokio::spawn(self.clone().restart(unlock));
     }
 
     /// Gives a locked node its key.
@@ -114,16 +138,16 @@ impl Cluster {
             Slot::Failing(_) | Slot::Inside(_) => return Err(Error::exists("swarm is not locked")),
         };
         let key = UnlockKey::parse(key).ok_or_else(|| Error::invalid("invalid key"))?;
-        let started = self.start(settings.clone(), Some(key.clone())).await;
+        let started = self.start(settings, Some(key.clone())).await;
         if let Err(error) = &started
             && error.kind != ErrorKind::InvalidArgument
         {
-            self.keep_trying(settings, Some(key), error.clone());
+            self.keep_trying(Some(key), error.clone());
         }
         started
     }
 
-    async fn restart(self, settings: Settings, unlock: Option<UnlockKey>) {
+    async fn restart(self, unlock: Option<UnlockKey>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RESTART) => {}
@@ -133,7 +157,7 @@ impl Cluster {
             if !matches!(self.slot(), Slot::Failing(_)) {
                 return;
             }
-            match self.start(settings.clone(), unlock.clone()).await {
+            match self.take_up(unlock.clone()).await {
                 Ok(()) => return,
                 Err(error) => self.set_slot(Slot::Failing(error.message)),
             }

@@ -47,6 +47,9 @@ async fn reconcile(manager: &Manager) {
         let reachability =
             |status: &Option<ManagerStatus>| status.as_ref().map(|status| status.reachability.clone());
         match (reachability(&node.manager_status), reachability(&wanted)) {
+            (Some(old), Some(new)) if old != new && new == "reachable" => {
+                tracing::info!(node = %node.id, hostname = %node.description.hostname, "a manager is reachable again");
+            }
             (Some(old), Some(new)) if old != new => {
                 tracing::warn!(node = %node.id, hostname = %node.description.hostname, "a manager is {new}");
             }

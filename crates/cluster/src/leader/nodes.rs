@@ -59,8 +59,21 @@ async fn check_heartbeat(term: &Term, node: &Node, limit: Duration) {
     // A new leader has heard nobody yet: all have as long as if they had just spoken.
     let silent = term.manager.hub.last_heard(&node.id).unwrap_or(term.since).elapsed();
     if silent > limit {
-        mark(term, &node.id, &format!("no heartbeat for {} s", limit.as_secs_f32()), |_| false).await;
+        let message = format!("no heartbeat for {} s{}", limit.as_secs_f32(), clue(term, &node.id));
+        mark(term, &node.id, &message, |_| false).await;
     }
+}
+
+/// What else the leader knows of a node that sends no heartbeat: when its kernel is not silent, the machine is not to blame.
+fn clue(term: &Term, id: &NodeId) -> String {
+    let store = &term.manager.store;
+    let unknown = |silent: &BTreeSet<NodeId>| silent.contains(id);
+    if term.manager.hub.silent_for().get(store.id()).is_none_or(unknown) {
+        return String::new();
+    }
+    let own = store.members().into_iter().find(|member| member.node_id == *store.id());
+    let addr = own.map(|member| member.addr).unwrap_or_default();
+    format!(", though its machine may live: its daemon does not run, or TCP from there to {addr} is blocked")
 }
 
 /// Marks a node down. `more` changes what else there is, and says whether it did.

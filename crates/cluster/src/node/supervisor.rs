@@ -6,6 +6,7 @@ use crate::identity::ca;
 use crate::identity::files::NodeIdentity;
 use crate::identity::random;
 use crate::identity::vault::UnlockKey;
+use crate::manager::Manager;
 use crate::proto::RenewRequest;
 use crate::proto::identity_client::IdentityClient;
 use gantry_model::node::NodeRole;
@@ -15,6 +16,8 @@ use std::time::{Duration, SystemTime};
 const TICK: Duration = Duration::from_millis(250);
 /// Pause after a step that failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// Pause before a manager whose Raft stopped is started again: a full disk lets it write a little each time, and the reason must be seen.
+const REVIVE: Duration = Duration::from_secs(5);
 
 pub async fn run(node: Node) {
     let mut wanted = node.agent().wanted_role();
@@ -47,6 +50,11 @@ fn next_renewal(node: &Node) -> SystemTime {
 }
 
 async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -> Result<()> {
+    if let Some(manager) = node.manager()
+        && let Some(why) = manager.store.stopped()
+    {
+        return revive(node, &manager, &why).await;
+    }
     lock(node).await?;
     let role = node.shared.credentials.current().identity.subject.role;
     let changes = wanted.is_some_and(|wanted| wanted != role);
@@ -131,6 +139,22 @@ async fn save_identity(node: &Node, identity: NodeIdentity, act: &str) -> Result
         .await
         .map_err(|e| Error::trouble(act, &e))?
         .map_err(|e| Error::trouble(act, &e))
+}
+
+/// Raft stopped by itself, since its log could not be written: the manager is started again from what is on disk. Until that succeeds
+/// the stopped one stays, to say what is wrong.
+async fn revive(node: &Node, stopped: &Manager, why: &str) -> Result<()> {
+    if !stopped.stopped().is_cancelled() {
+        tracing::error!(error = %why, "this manager's part in Raft has stopped; starting it again");
+        stopped.shutdown().await;
+    }
+    tokio::time::sleep(REVIVE).await;
+    let (settings, shared) = (node.settings(), &node.shared);
+    let manager =
+        start_manager(&shared.config, &shared.vault, &settings, &shared.credentials, &shared.dialer, &shared.events).await?;
+    tracing::info!(node = %settings.node_id, "this manager takes part in Raft again");
+    node.set_manager(Some(manager));
+    Ok(())
 }
 
 async fn wipe_raft(node: &Node) -> Result<()> {
