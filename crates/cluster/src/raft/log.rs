@@ -495,7 +495,8 @@ mod tests {
     async fn a_log_that_lost_everything_is_blank() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("log.redb");
-        let mut log = Log::open(&path).expect("open");
+        let vault = Vault::open(folder.path(), None).expect("vault");
+        let mut log = Log::open(&path, vault.clone()).expect("open");
         assert!(log.is_blank());
         log.save_vote(&Vote::new(3, gantry_model::id::NodeId::from_random([1; 17]))).await.expect("vote");
         assert!(!log.is_blank(), "a vote binds");
@@ -505,7 +506,7 @@ mod tests {
         let file = std::fs::File::options().write(true).open(&path).expect("file");
         // As after a power loss on a file system that had written the name only.
         file.set_len(0).expect("empty");
-        assert!(Log::open(&path).expect("open again").is_blank());
+        assert!(Log::open(&path, vault.clone()).expect("open again").is_blank());
     }
 
     #[test]
