@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("gantry-model", &[]),
     ("gantry-linux", &[]),
+    ("gantry-database", &[]),
     ("gantry-runtime", &["linux"]),
     ("gantry-network", &["model", "linux"]),
-    ("gantry-images", &["model", "linux"]),
+    ("gantry-images", &["model", "linux", "database"]),
     ("gantry-api", &["model"]),
     ("gantry-planner", &["model"]),
-    ("gantry-engine", &["model", "api", "linux", "runtime", "network", "images"]),
+    ("gantry-engine", &["model", "api", "linux", "database", "runtime", "network", "images"]),
     ("gantry-registry", &["model", "images"]),
     ("gantry-cluster", &["model", "planner"]),
     (

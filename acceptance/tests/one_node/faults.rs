@@ -7,6 +7,7 @@ use std::time::Duration;
 
 /// The cases; they come last, because they restart the node's daemon.
 pub const CASES: &[Case<Nodes>] = &[
+    ("a_full_disk_is_survived", a_full_disk_is_survived),
     ("a_killed_daemon_stops_nothing", a_killed_daemon_stops_nothing),
     ("exits_while_the_daemon_is_away_are_known", exits_while_the_daemon_is_away_are_known),
     (
@@ -14,6 +15,84 @@ pub const CASES: &[Case<Nodes>] = &[
         a_daemon_killed_again_and_again_while_it_works_stays_sound,
     ),
 ];
+
+/// A daemon of its own whose data is on a small file system, in a mount namespace of its own.
+struct Small<'a> {
+    docker: acceptance::docker::Docker,
+    daemon: std::process::Child,
+    nodes: &'a Nodes,
+}
+
+impl<'a> Small<'a> {
+    fn up(nodes: &'a Nodes) -> Self {
+        let (data, run, socket) = (nodes.path("small"), nodes.path("small-run"), nodes.path("small.sock"));
+        std::fs::create_dir_all(&data).unwrap_or_else(|e| panic!("make {}: {e}", data.display()));
+        let script = format!(
+            "mount --make-rprivate / && mount -t tmpfs -o size=32m small {data} && exec {gantry} daemon --data-root {data}/gantry \
+             --run-root {run} -H unix://{socket} --cgroup-parent gantry-small --nft-table small --bip 10.92.0.1/24 >{data}.log 2>&1",
+            data = data.display(),
+            gantry = acceptance::nodes::gantry().display(),
+            run = run.display(),
+            socket = socket.display(),
+        );
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]);
+        let daemon = nodes.spawn_on(1, command);
+        let docker = nodes.docker(1).at(&socket);
+        let small = Self { docker, daemon, nodes };
+        wait::until("the small daemon answers", Duration::from_secs(20), || {
+            let answer = small.docker.try_run(["version"]);
+            wait::that(answer.code == 0, answer.err)
+        });
+        small
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let all = self.docker.try_run(["ps", "-aq"]).out;
+        for id in all.split_whitespace() {
+            self.docker.try_run(["rm", "-f", id]);
+        }
+        let end = std::process::Command::new("kill").arg(self.daemon.id().to_string()).status();
+        let ended = self.daemon.wait();
+        if std::thread::panicking() {
+            let log = self.nodes.path("small.log");
+            eprintln!("{end:?} {ended:?}\n{}", std::fs::read_to_string(log).unwrap_or_default());
+        }
+    }
+}
+
+/// What is refused for want of room is refused with that reason, what makes room works, and afterwards all works as before.
+fn a_full_disk_is_survived(nodes: &Nodes) {
+    let small = Small::up(nodes);
+    let docker = &small.docker;
+    let archive = nodes.path("sample.tar").display().to_string();
+    docker.ok_args(&["import", "-c", "ENV PATH=/usr/bin:/bin", &archive, IMAGE]);
+    docker.ok(&format!("run -d --name before --network none {IMAGE} sleep 300"));
+    let fill = "cat /dev/zero >/big; cat /dev/zero >/rest; exit 0";
+    docker.ok_args(&["run", "--name", "filler", "--network", "none", IMAGE, "sh", "-c", fill]);
+    for round in 0..2 {
+        for line in [
+            format!("run --name more{round} --network none {IMAGE} true"),
+            format!("import {archive} other:1"),
+        ] {
+            let refused = docker.fails(&line);
+            assert!(refused.err.contains("No space left on device"), "{line}: {}", refused.err);
+        }
+    }
+    assert_eq!(docker.inspect("filler")["State"]["Status"], "exited");
+    let refused = docker.with_input("load", &vec![0; 1 << 20]);
+    assert!(refused.err.contains("Error response from daemon"), "{}", refused.err);
+    docker.ok("stop -t 0 before");
+    // Without room, what makes room has to work.
+    docker.ok("rm filler");
+    assert_eq!(docker.ok(&format!("run --rm --network none {IMAGE} echo alive")), "alive");
+    docker.ok("start before");
+    assert_eq!(docker.ok("exec before echo alive"), "alive");
+    docker.ok("volume create after");
+    assert_eq!(docker.ok("ps -aq").lines().count(), 1);
+}
 
 fn a_killed_daemon_stops_nothing(nodes: &Nodes) {
     let docker = nodes.docker(1);

@@ -151,7 +151,7 @@ pub enum Error {
     #[error("resolve path in container")]
     Root(#[from] gantry_linux::root::RootError),
     /// The engine's own records could not be read or written.
-    #[error("{act} the engine's records")]
+    #[error("{act} the engine's records (engine.redb)")]
     Records {
         /// What was tried.
         act: &'static str,

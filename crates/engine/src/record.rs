@@ -8,11 +8,12 @@
 use crate::error::{Error, Result, io};
 use crate::mounts::ContainerMount;
 use crate::view::StateView;
+use gantry_database::Database;
 use gantry_model::container::{ContainerConfig, HostConfig, PortMap};
 use gantry_model::id::ContainerId;
 use gantry_model::network::EndpointSettings;
 use jiff::Timestamp;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -92,6 +93,9 @@ pub(crate) enum Table {
     Volumes,
 }
 
+/// Bytes that the database may keep of its file: everything is read once, and then only written.
+const CACHE: usize = 4 * 1024 * 1024;
+
 const CONTAINERS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("containers");
 const VOLUMES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("volumes");
 
@@ -131,7 +135,7 @@ impl Records {
     pub fn open(path: &Path) -> Result<(Records, Kept)> {
         let failed =
             |act: &'static str| move |error: redb::Error| Error::Records { act, source: Box::new(error) };
-        let database = Database::create(path).map_err(|e| failed("open")(e.into()))?;
+        let database = Database::open(path, CACHE).map_err(failed("open"))?;
         prepare(&database).map_err(failed("prepare"))?;
         let kept = Kept {
             containers: load(&database, Table::Containers)?,
@@ -207,16 +211,15 @@ async fn committed(ended: oneshot::Receiver<std::result::Result<(), String>>) ->
 }
 
 fn prepare(database: &Database) -> std::result::Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(CONTAINERS)?;
-    transaction.open_table(VOLUMES)?;
-    transaction.commit()?;
-    Ok(())
+    database.write(|transaction| {
+        transaction.open_table(CONTAINERS)?;
+        transaction.open_table(VOLUMES)?;
+        Ok(())
+    })
 }
 
 fn load<T: DeserializeOwned>(database: &Database, table: Table) -> Result<Vec<T>> {
-    let read = || -> std::result::Result<Vec<(String, Vec<u8>)>, redb::Error> {
-        let transaction = database.begin_read()?;
+    let rows = database.read(|transaction| {
         let table = transaction.open_table(table.definition())?;
         let mut all = Vec::new();
         for row in table.iter()? {
@@ -224,8 +227,9 @@ fn load<T: DeserializeOwned>(database: &Database, table: Table) -> Result<Vec<T>
             all.push((key.value().to_owned(), value.value().to_vec()));
         }
         Ok(all)
-    };
-    let rows = read().map_err(|source| Error::Records { act: "read", source: Box::new(source) })?;
+    });
+    let rows =
+        rows.map_err(|source: redb::Error| Error::Records { act: "read", source: Box::new(source) })?;
     let mut documents = Vec::with_capacity(rows.len());
     for (key, bytes) in rows {
         match serde_json::from_slice(&bytes) {
@@ -253,8 +257,7 @@ fn write_all(database: &Database, changes: &mpsc::Receiver<Change>) {
 }
 
 fn commit(database: &Database, batch: &[Change]) -> std::result::Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
+    database.write(|transaction| {
         let mut containers = transaction.open_table(CONTAINERS)?;
         let mut volumes = transaction.open_table(VOLUMES)?;
         for change in batch {
@@ -267,9 +270,8 @@ fn commit(database: &Database, batch: &[Change]) -> std::result::Result<(), redb
                 None => drop(table.remove(change.key.as_str())?),
             }
         }
-    }
-    transaction.commit()?;
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]

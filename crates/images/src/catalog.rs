@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use gantry_database::Database;
 use gantry_model::digest::{Digest, ImageId};
 use gantry_model::reference::Reference;
 use jiff::Timestamp;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ const FORMAT_KEY: &str = "format";
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The database failed.
-    #[error("{act} the image catalog")]
+    #[error("{act} the image catalog (images/catalog.redb)")]
     Database {
         /// What was tried.
         act: &'static str,
@@ -53,6 +54,12 @@ pub enum CatalogError {
 }
 
 type Result<T> = std::result::Result<T, CatalogError>;
+
+impl From<redb::Error> for CatalogError {
+    fn from(source: redb::Error) -> Self {
+        CatalogError::Database { act: "change", source: Box::new(source) }
+    }
+}
 
 fn database<E: Into<redb::Error>>(act: &'static str) -> impl FnOnce(E) -> CatalogError {
     move |source| CatalogError::Database { act, source: Box::new(source.into()) }
@@ -221,27 +228,22 @@ impl Catalog {
     /// Opens or creates the catalog in this file.
     pub fn open(path: &Path) -> Result<Catalog> {
         // The state is in memory; the database's own cache would hold it twice.
-        let mut builder = Database::builder();
-        builder.set_cache_size(1024 * 1024);
-        let db = builder.create(path).map_err(database("open"))?;
-        let transaction = db.begin_write().map_err(database("open"))?;
-        {
+        let db = Database::open(path, 1024 * 1024).map_err(database("open"))?;
+        db.write(|transaction| {
             let mut table = transaction.open_table(RECORDS).map_err(database("open"))?;
             let found = table.get(FORMAT_KEY).map_err(database("read"))?.map(|v| v.value().to_vec());
             match found {
-                Some(text) => {
-                    let found: u32 = parse(FORMAT_KEY, &text)?;
-                    if found > FORMAT {
-                        return Err(CatalogError::Newer { found });
-                    }
-                }
+                Some(text) => match parse(FORMAT_KEY, &text)? {
+                    found if found > FORMAT => Err(CatalogError::Newer { found }),
+                    _ => Ok(()),
+                },
                 None => {
                     let text = FORMAT.to_string();
                     table.insert(FORMAT_KEY, text.as_bytes()).map_err(database("write"))?;
+                    Ok(())
                 }
             }
-        }
-        transaction.commit().map_err(database("write"))?;
+        })?;
         let state = load(&db)?;
         Ok(Catalog { database: db, state: RwLock::new(state), writer: Mutex::new(()) })
     }
@@ -275,8 +277,7 @@ impl Catalog {
     }
 
     fn write(&self, changes: &[Change]) -> Result<()> {
-        let transaction = self.database.begin_write().map_err(database("change"))?;
-        {
+        self.database.write(|transaction| {
             let mut table = transaction.open_table(RECORDS).map_err(database("change"))?;
             for change in changes {
                 let key = change.key();
@@ -289,8 +290,8 @@ impl Catalog {
                     None => drop(table.remove(key.as_str()).map_err(database("change"))?),
                 }
             }
-        }
-        transaction.commit().map_err(database("change"))
+            Ok(())
+        })
     }
 }
 
@@ -299,17 +300,18 @@ fn parse<T: DeserializeOwned>(key: &str, text: &[u8]) -> Result<T> {
 }
 
 fn load(db: &Database) -> Result<State> {
-    let transaction = db.begin_read().map_err(database("read"))?;
-    let table = transaction.open_table(RECORDS).map_err(database("read"))?;
-    let mut state = State::default();
-    for record in table.iter().map_err(database("read"))? {
-        let (key, value) = record.map_err(database("read"))?;
-        // One damaged record must not take the rest of the images away.
-        if let Err(error) = load_record(&mut state, key.value(), value.value()) {
-            tracing::error!(%error, "a record of the image catalog is left out");
+    db.read(|transaction| {
+        let table = transaction.open_table(RECORDS).map_err(database("read"))?;
+        let mut state = State::default();
+        for record in table.iter().map_err(database("read"))? {
+            let (key, value) = record.map_err(database("read"))?;
+            // One damaged record must not take the rest of the images away.
+            if let Err(error) = load_record(&mut state, key.value(), value.value()) {
+                tracing::error!(%error, "a record of the image catalog is left out");
+            }
         }
-    }
-    Ok(state)
+        Ok(state)
+    })
 }
 
 fn load_record(state: &mut State, key: &str, value: &[u8]) -> Result<()> {
