@@ -1,8 +1,9 @@
 //! The HTTP server: accepts connections, looks at the first head of each, and gives it to hyper or reads it by hand.
 
 mod head;
-mod linger;
-mod prefixed;
+pub(crate) mod linger;
+pub(crate) mod peer;
+pub(crate) mod prefixed;
 mod raw;
 mod service;
 
@@ -11,6 +12,7 @@ use axum::Router;
 use head::Peeked;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use linger::Lingering;
+use peer::Peer;
 use prefixed::Prefixed;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -71,9 +73,9 @@ async fn accept(listener: &Listener) -> std::io::Result<Accepted> {
 }
 
 /// Serves one connection.
-pub async fn connection<C>(mut stream: C, router: Router, stop: CancellationToken)
+async fn connection<C>(mut stream: C, router: Router, stop: CancellationToken)
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static,
 {
     let peeked = tokio::select! {
         () = stop.cancelled() => return,

@@ -21,6 +21,7 @@ pub mod root;
 pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod sysctl;
 pub mod terminal;
 pub mod user;

@@ -23,7 +23,7 @@ pub struct ApiError {
 impl ApiError {
     /// Any status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: without_numbers(message.into()) }
     }
 
     /// 400.
@@ -60,6 +60,23 @@ impl ApiError {
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
+}
+
+/// A message without the numbers that Rust puts behind the texts of system errors: `… (os error 2)`.
+fn without_numbers(message: String) -> String {
+    const BEFORE: &str = " (os error ";
+    if !message.contains(BEFORE) {
+        return message;
+    }
+    let mut parts = message.split(BEFORE);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => plain.push_str(rest),
+            _ => plain.extend([BEFORE, part]),
+        }
+    }
+    plain
 }
 
 impl IntoResponse for ApiError {
@@ -163,4 +180,21 @@ impl From<InvalidTime> for ApiError {
 /// An error's sentence and those of its causes, joined by `: `.
 pub fn chain(error: &dyn std::error::Error) -> String {
     gantry_engine::error::whole(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_errors_are_told_without_their_numbers() {
+        for (given, told) in [
+            ("open x: No such file or directory (os error 2)", "open x: No such file or directory"),
+            ("a (os error 2): b (os error 13), c", "a: b, c"),
+            ("what is (os error x)?", "what is (os error x)?"),
+            ("cut (os error 2", "cut (os error 2"),
+        ] {
+            assert_eq!(ApiError::internal(given).message, told);
+        }
+    }
 }

@@ -7,6 +7,9 @@
 
 use super::Reply;
 use super::stream::{MULTIPLEXED, RAW};
+use crate::server::linger::Lingering;
+use crate::server::peer::wait_until_read;
+use crate::server::prefixed::Prefixed;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
@@ -21,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 /// How the connection of this request can be taken over.
@@ -120,7 +124,14 @@ pub struct Session {
 impl Session {
     async fn run_upgraded(self, upgrade: OnUpgrade) {
         match upgrade.await {
-            Ok(connection) => self.run(TokioIo::new(connection)).await,
+            Ok(connection) => match connection.downcast::<TokioIo<Lingering<Prefixed<UnixStream>>>>() {
+                Ok(parts) => {
+                    let stream = parts.io.into_inner().into_inner();
+                    wait_until_read(&stream).await;
+                    self.run(Prefixed::new(parts.read_buf, stream)).await;
+                }
+                Err(connection) => self.run(TokioIo::new(connection)).await,
+            },
             Err(error) => tracing::debug!(%error, "client went before its connection was upgraded"),
         }
     }

@@ -38,6 +38,12 @@ pub async fn peek(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Peek
         if stream.read_buf(&mut buffer).await? == 0 {
             return Ok(if buffer.is_empty() { Peeked::Closed } else { Peeked::Ordinary(buffer.freeze()) });
         }
+        match target(&buffer) {
+            Target::Fine => {}
+            Target::Unfinished if buffer.len() < LIMIT => continue,
+            Target::Unfinished => return Ok(Peeked::Ordinary(buffer.freeze())),
+            Target::Encoded(bytes) => buffer = bytes,
+        }
         // Only POST can be a hijack (attach/ws is an upgrade always): all else goes on at once.
         let probe = &buffer[..buffer.len().min(5)];
         if !b"POST ".starts_with(probe) && probe != b"POST " {
@@ -52,6 +58,41 @@ pub async fn peek(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Peek
             }
         }
     }
+}
+
+/// What a request's target is like.
+enum Target {
+    /// Nothing to do, or no request at all.
+    Fine,
+    /// The line goes on.
+    Unfinished,
+    /// The bytes with a target that hyper takes.
+    Encoded(BytesMut),
+}
+
+/// People write `?filters={"status":["running"]}` behind curl, and Docker takes it: what must be encoded in a query is.
+fn target(bytes: &[u8]) -> Target {
+    let method = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    if !(1..=16).contains(&method) || !bytes[method..].starts_with(b" /") {
+        return Target::Fine;
+    }
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Target::Unfinished };
+    let line = &bytes[..end];
+    let Some(query) = line.iter().position(|byte| *byte == b'?') else { return Target::Fine };
+    let raw = |byte: &u8| matches!(*byte, b'"' | b'<' | b'>' | 0x80..);
+    if !line[query..].iter().any(raw) {
+        return Target::Fine;
+    }
+    let mut encoded = BytesMut::with_capacity(bytes.len() + 64);
+    encoded.extend_from_slice(&line[..query]);
+    for byte in &line[query..] {
+        match raw(byte) {
+            true => encoded.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            false => encoded.extend_from_slice(&[*byte]),
+        }
+    }
+    encoded.extend_from_slice(&bytes[end..]);
+    Target::Encoded(encoded)
 }
 
 enum Parse {
@@ -107,6 +148,15 @@ mod tests {
         let Peeked::Hijack(head) = peeked(text).await else { panic!() };
         assert_eq!(head.uri.path(), "/v1.40/exec/abc/start");
         assert_eq!(head.rest, "{}input");
+    }
+
+    #[tokio::test]
+    async fn a_query_that_was_written_by_hand_is_encoded() {
+        let text = "GET /containers/json?filters={\"name\":[\"\u{e9}\"]} HTTP/1.1\r\nHost: \"x\"\r\n\r\n";
+        let Peeked::Ordinary(bytes) = peeked(text).await else { panic!() };
+        let wanted =
+            "GET /containers/json?filters={%22name%22:[%22%C3%A9%22]} HTTP/1.1\r\nHost: \"x\"\r\n\r\n";
+        assert_eq!(bytes, wanted);
     }
 
     #[tokio::test]

@@ -37,6 +37,11 @@ impl<C> Lingering<C> {
     pub fn new(stream: C) -> Self {
         Self { stream, timers: None }
     }
+
+    /// The stream inside, which does not linger.
+    pub fn into_inner(self) -> C {
+        self.stream
+    }
 }
 
 impl<C: AsyncRead + Unpin> Lingering<C> {

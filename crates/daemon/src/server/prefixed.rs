@@ -1,5 +1,6 @@
 //! A connection whose first bytes were read already.
 
+use super::peer::Peer;
 use bytes::{Buf, Bytes};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,6 +17,12 @@ impl<C> Prefixed<C> {
     /// Puts bytes in front.
     pub fn new(prefix: Bytes, inner: C) -> Self {
         Self { prefix, inner }
+    }
+}
+
+impl<C: Peer> Peer for Prefixed<C> {
+    fn unread(&self) -> Option<usize> {
+        self.inner.unread()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A hijack served by hand: the answer is `200 OK` without a length, and then the connection is the process's stdio.
 
 use super::head::Head;
+use super::peer::{Peer, wait_until_read};
 use super::prefixed::Prefixed;
 use super::service::handle;
 use crate::http::hijack::{RawSlot, Session};
@@ -19,7 +20,7 @@ const LIMIT: usize = 64 << 10;
 /// Serves one request, and the session that comes of it.
 pub async fn serve<C>(head: Box<Head>, mut stream: C, router: Router)
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static,
 {
     let Head { method, uri, headers, rest } = *head;
     let expected = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -67,7 +68,7 @@ async fn answer<C>(
     mut stream: C,
 ) -> std::io::Result<()>
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send,
+    C: AsyncRead + AsyncWrite + Peer + Unpin + Send,
 {
     let (parts, body) = response.into_parts();
     let reason = parts.status.canonical_reason().unwrap_or("");
@@ -82,6 +83,7 @@ where
         head.extend_from_slice(b"\r\n");
         stream.write_all(&head).await?;
         stream.flush().await?;
+        wait_until_read(&stream).await;
         session.run(stream).await;
         return Ok(());
     }

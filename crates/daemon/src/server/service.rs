@@ -15,6 +15,9 @@ pub async fn handle(router: Router, mut request: Request<Body>) -> Response {
     let path = path.to_owned();
     tracing::debug!(method = %request.method(), path = %request.uri().path(), "request");
     let mut response = match checked {
+        Ok(_) if percent_encoding::percent_decode_str(&path).decode_utf8().is_err() => {
+            ApiError::bad_request("invalid request path: it is not UTF-8").into_response()
+        }
         Ok(spoken) => {
             request.extensions_mut().insert(spoken);
             match rewrite(request.uri(), &path) {
