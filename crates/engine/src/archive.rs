@@ -18,8 +18,9 @@ use jiff::Timestamp;
 use rustix::fs::{FileType, Stat};
 use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const PIECE: usize = 128 * 1024;
@@ -41,7 +42,8 @@ impl Engine {
         .await
     }
 
-    /// A path of a container as a tar stream; its entries begin with the path's last component.
+    /// A path of a container as a tar stream; its entries begin with the path's last component, which is `.` for `FOLDER/.` and
+    /// `/` for the root: clients replace it by the name that they want.
     pub async fn archive_get(&self, reference: &str, path: &str) -> Result<(PathStat, ArchiveReader)> {
         let (engine, container) = (self.clone(), self.find(reference)?);
         let (asked, named) = (path.to_owned(), reference.to_owned());
@@ -53,7 +55,7 @@ impl Engine {
             })
             .await?
         };
-        let name = if follows(path) && path.ends_with('.') { ".".to_owned() } else { stat.name.clone() };
+        let name = stat.name.clone();
         let links = if follows(path) { Links::Follow } else { Links::Keep };
         let reader = packed(move |out| pack_path(&place, links, &name, out))?;
         self.container_event(&container, "archive-path", &[]);
@@ -133,7 +135,11 @@ fn stat_of(place: &Place, asked: &str, container: &str) -> Result<PathStat> {
         return Err(missing(asked, container));
     }
     let clean = rootfs::clean(asked);
-    let name = clean.file_name().map_or_else(|| "/".to_owned(), |n| n.to_string_lossy().into_owned());
+    let name = match clean.file_name() {
+        _ if asked.ends_with("/.") => ".".to_owned(),
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => "/".to_owned(),
+    };
     let link_target = match kind {
         FileType::Symlink => {
             let target = place.root.readlink(&place.path)?;
@@ -185,77 +191,123 @@ fn packed(
 /// Writes one path, and everything below it, under a name.
 fn pack_path(place: &Place, links: Links, name: &str, out: &mut dyn Write) -> std::io::Result<()> {
     let stat = place.root.stat(&place.path, links)?;
-    let mut tar = tar::Builder::new(out);
+    let base = name.as_bytes();
+    let mut packer = Packer { tar: tar::Builder::new(out), seen: HashMap::new() };
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        add(&mut tar, &place.root, &place.path, Path::new(name), &stat, &mut HashMap::new())?;
-        return tar.finish();
+        packer.add(&place.root, &place.path, base, &stat)?;
+        return packer.tar.finish();
     }
     let root = place.root.subroot(&place.path)?;
-    add(&mut tar, &root, Path::new(""), Path::new(name), &stat, &mut HashMap::new())?;
-    let mut seen = HashMap::new();
+    packer.add(&root, Path::new(""), base, &stat)?;
     for found in pack::walk(&root).map_err(std::io::Error::other)? {
-        add(&mut tar, &root, &found.path, &Path::new(name).join(&found.path), &found.stat, &mut seen)?;
+        packer.add(&root, &found.path, &beneath(base, &found.path), &found.stat)?;
     }
-    tar.finish()
+    packer.tar.finish()
 }
 
-/// Writes one entry. What is gone by now is left out.
-fn add(
-    tar: &mut tar::Builder<&mut dyn Write>,
-    root: &Root,
-    path: &Path,
-    name: &Path,
-    stat: &Stat,
-    seen: &mut HashMap<(u64, u64), PathBuf>,
-) -> std::io::Result<()> {
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(stat.st_mode & 0o7777);
-    header.set_uid(u64::from(stat.st_uid));
-    header.set_gid(u64::from(stat.st_gid));
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-    header.set_size(0);
-    if kind == FileType::RegularFile && stat.st_nlink > 1 {
-        if let Some(first) = seen.get(&(stat.st_dev, stat.st_ino)) {
-            header.set_entry_type(tar::EntryType::Link);
-            return tar.append_link(&mut header, name, first);
+/// A path's name in the archive.
+fn beneath(base: &[u8], path: &Path) -> Vec<u8> {
+    let slash: &[u8] = if base.ends_with(b"/") { b"" } else { b"/" };
+    [base, slash, path.as_os_str().as_bytes()].concat()
+}
+
+/// Writes entries by names as they are: bytes, `./x` and `/x` among them, which a tar library would make nice.
+struct Packer<'a> {
+    tar: tar::Builder<&'a mut dyn Write>,
+    /// Files with several names, by device and inode.
+    seen: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl Packer<'_> {
+    /// Writes one entry. What is gone by now is left out.
+    fn add(&mut self, root: &Root, path: &Path, name: &[u8], stat: &Stat) -> std::io::Result<()> {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(stat.st_mode & 0o7777);
+        header.set_uid(u64::from(stat.st_uid));
+        header.set_gid(u64::from(stat.st_gid));
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+        header.set_size(0);
+        if kind == FileType::RegularFile && stat.st_nlink > 1 {
+            if let Some(first) = self.seen.get(&(stat.st_dev, stat.st_ino)).cloned() {
+                header.set_entry_type(tar::EntryType::Link);
+                return self.append(header, name, &first, std::io::empty());
+            }
+            self.seen.insert((stat.st_dev, stat.st_ino), name.to_owned());
         }
-        seen.insert((stat.st_dev, stat.st_ino), name.to_owned());
+        match kind {
+            FileType::Directory => {
+                header.set_entry_type(tar::EntryType::Directory);
+                self.append(header, &beneath(name, Path::new("")), b"", std::io::empty())
+            }
+            FileType::Symlink => {
+                let Ok(target) = root.readlink(path) else { return Ok(()) };
+                header.set_entry_type(tar::EntryType::Symlink);
+                self.append(header, name, target.as_os_str().as_bytes(), std::io::empty())
+            }
+            FileType::RegularFile => {
+                let Ok(file) = root.open_regular(path, Links::Keep) else { return Ok(()) };
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_size(size);
+                // A file that shrinks meanwhile is filled up with zeros, one that grows is cut.
+                let content = file.chain(std::io::repeat(0)).take(size);
+                self.append(header, name, b"", content)
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                let block = kind == FileType::BlockDevice;
+                header.set_entry_type(if block { tar::EntryType::Block } else { tar::EntryType::Char });
+                header.set_device_major(rustix::fs::major(stat.st_rdev))?;
+                header.set_device_minor(rustix::fs::minor(stat.st_rdev))?;
+                self.append(header, name, b"", std::io::empty())
+            }
+            FileType::Fifo => {
+                header.set_entry_type(tar::EntryType::Fifo);
+                self.append(header, name, b"", std::io::empty())
+            }
+            // Sockets mean nothing in an archive.
+            _ => Ok(()),
+        }
     }
-    match kind {
-        FileType::Directory => {
-            header.set_entry_type(tar::EntryType::Directory);
-            tar.append_data(&mut header, format!("{}/", name.display()), std::io::empty())
-        }
-        FileType::Symlink => {
-            let Ok(target) = root.readlink(path) else { return Ok(()) };
-            header.set_entry_type(tar::EntryType::Symlink);
-            tar.append_link(&mut header, name, target)
-        }
-        FileType::RegularFile => {
-            let Ok(file) = root.open_regular(path, Links::Keep) else { return Ok(()) };
-            let size = u64::try_from(stat.st_size).unwrap_or(0);
-            header.set_entry_type(tar::EntryType::Regular);
-            header.set_size(size);
-            // A file that shrinks meanwhile is filled up with zeros, one that grows is cut.
-            let content = file.chain(std::io::repeat(0)).take(size);
-            tar.append_data(&mut header, name, content)
-        }
-        FileType::CharacterDevice | FileType::BlockDevice => {
-            let device =
-                if kind == FileType::BlockDevice { tar::EntryType::Block } else { tar::EntryType::Char };
-            header.set_entry_type(device);
-            header.set_device_major(rustix::fs::major(stat.st_rdev))?;
-            header.set_device_minor(rustix::fs::minor(stat.st_rdev))?;
-            tar.append_data(&mut header, name, std::io::empty())
-        }
-        FileType::Fifo => {
-            header.set_entry_type(tar::EntryType::Fifo);
-            tar.append_data(&mut header, name, std::io::empty())
-        }
-        // Sockets mean nothing in an archive.
-        _ => Ok(()),
+
+    fn append(
+        &mut self,
+        mut header: tar::Header,
+        name: &[u8],
+        link: &[u8],
+        content: impl Read,
+    ) -> std::io::Result<()> {
+        self.long(tar::EntryType::GNULongLink, link)?;
+        self.long(tar::EntryType::GNULongName, name)?;
+        let old = header.as_old_mut();
+        fill(&mut old.name, name);
+        fill(&mut old.linkname, link);
+        header.set_cksum();
+        self.tar.append(&header, content)
     }
+
+    /// GNU's way for names that do not fit into a header: an entry before it whose content is the name.
+    fn long(&mut self, kind: tar::EntryType, name: &[u8]) -> std::io::Result<()> {
+        if name.len() <= NAME_FIELD {
+            return Ok(());
+        }
+        let mut header = tar::Header::new_gnu();
+        fill(&mut header.as_old_mut().name, b"././@LongLink");
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(name.len() as u64 + 1);
+        header.set_cksum();
+        self.tar.append(&header, name.chain(&b"\0"[..]))
+    }
+}
+
+/// Bytes of a name in a header.
+const NAME_FIELD: usize = 100;
+
+fn fill(field: &mut [u8; NAME_FIELD], name: &[u8]) {
+    field.fill(0);
+    let length = name.len().min(NAME_FIELD);
+    field[..length].copy_from_slice(&name[..length]);
 }
 
 /// The folder of a container into which an archive is unpacked.
@@ -296,12 +348,6 @@ fn unpack_into(
     Ok(())
 }
 
-/// A name as bytes, for tests of long paths.
-#[cfg(test)]
-fn bytes_of(path: &Path) -> &[u8] {
-    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +358,45 @@ mod tests {
         assert_eq!(go_mode(0o120_777), (1 << 27) | 0o777);
         assert_eq!(go_mode(0o104_755), (1 << 23) | 0o755);
         assert_eq!(go_mode(0o041_777), (1 << 31) | (1 << 20) | 0o777);
+    }
+
+    #[test]
+    fn names_are_written_as_they_are() {
+        let folder = std::env::temp_dir().join(format!("gty-{}-names", std::process::id()));
+        let odd = folder.join(std::ffi::OsStr::from_bytes(b"odd\xff"));
+        std::fs::create_dir_all(&odd).unwrap();
+        std::fs::write(odd.join("f"), "").unwrap();
+        std::fs::hard_link(odd.join("f"), odd.join("twin")).unwrap();
+        let long = "x".repeat(120);
+        std::os::unix::fs::symlink(&long, folder.join("link")).unwrap();
+        let packed_as = |name: &str| {
+            let place = Place { root: Root::open(&folder).unwrap(), path: "".into(), writable: true };
+            let mut out = Vec::new();
+            pack_path(&place, Links::Follow, name, &mut out).unwrap();
+            let mut archive = tar::Archive::new(&out[..]);
+            let entries = archive.entries().unwrap().map(|entry| {
+                let entry = entry.unwrap();
+                let link = entry.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
+                (entry.path_bytes().into_owned(), link)
+            });
+            let mut entries: Vec<_> = entries.collect();
+            entries.sort();
+            entries
+        };
+        let text = |bytes: &[u8]| bytes.to_vec();
+        let dotted = [
+            (text(b"./"), vec![]),
+            (text(b"./link"), text(long.as_bytes())),
+            (text(b"./odd\xff/"), vec![]),
+            (text(b"./odd\xff/f"), vec![]),
+            (text(b"./odd\xff/twin"), text(b"./odd\xff/f")),
+        ];
+        let found = packed_as(".");
+        let whole: Vec<_> = packed_as("/").into_iter().map(|(name, _)| name).collect();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, dotted);
+        let rooted: [&[u8]; 5] = [b"/", b"/link", b"/odd\xff/", b"/odd\xff/f", b"/odd\xff/twin"];
+        assert_eq!(whole, rooted);
     }
 
     #[test]
@@ -332,7 +417,7 @@ mod tests {
             let mut text = String::new();
             entry.read_to_string(&mut text).unwrap();
             let path = entry.path().unwrap().into_owned();
-            assert!(bytes_of(&path).starts_with(b"tree"));
+            assert!(path.as_os_str().as_bytes().starts_with(b"tree"));
             names.push((path.file_name().unwrap().to_string_lossy().into_owned(), text));
         }
         std::fs::remove_dir_all(&folder).unwrap();

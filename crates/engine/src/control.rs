@@ -244,8 +244,7 @@ impl Engine {
         let _operation = container.operation.lock().await;
         let mut changed = container.record().clone();
         changed.host.resources = limits::updated(&changed.host.resources, &update.resources);
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        limits::check(&changed.host.resources, i64::try_from(cpus).unwrap_or(i64::MAX))?;
+        limits::check(&changed.host.resources, &limits::Available::of_this_host())?;
         if let Some(mut policy) = update.restart_policy.filter(|policy| !policy.name.is_empty()) {
             restart::check(&policy, changed.host.auto_remove)?;
             std::mem::swap(&mut changed.host.restart_policy, &mut policy);

@@ -12,6 +12,7 @@ use gantry_model::container::{ContainerConfig, HostConfig, LogConfig, PortMap, c
 use gantry_model::id::ContainerId;
 use gantry_model::names;
 use gantry_model::platform::Platform;
+use gantry_model::reference::Reference;
 use jiff::Timestamp;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ impl Engine {
     }
 
     async fn create_whole(&self, request: CreateRequest) -> Result<Created> {
+        // Before the image's configuration comes in: what an image exposes is no wish of the user.
+        network::check_shared(&request.config, &request.host)?;
         let image = self.image_for(&request)?;
         let config = merge::merge(request.config, &image.config)?;
         let mut warnings = Vec::new();
@@ -42,11 +45,18 @@ impl Engine {
         }
         let host = self.complete_host(host, &mut warnings)?;
         check_host(&host)?;
+        if host.network_mode == "host" && !host.port_bindings.is_empty() {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
         let log = log_choice(&host.log_config, self.config())?;
-        let networks =
+        let mut networks =
             network::endpoints(&host.network_mode, &request.networking, &config.mac_address, |reference| {
                 self.networks().inspect(reference).ok().map(|n| (n.spec.name, n.id))
             })?;
+        network::place_links(&host, &mut networks)?;
+        for text in networks.values().flat_map(|endpoint| endpoint.links.iter().flatten()) {
+            network::link(text)?;
+        }
         let mounts = mounts::plan(&config, &host, self.inherited_mounts(&host)?)?;
         let id = ContainerId::parse(&random_id()?)
             .map_err(|error| io("draw an id for", "container")(std::io::Error::other(error)))?;
@@ -135,6 +145,10 @@ impl Engine {
             return Err(parameter("no image specified"));
         }
         let image = self.images().get(name).map_err(|error| match error.kind() {
+            // Nothing that a pull could bring.
+            gantry_images::ErrorKind::NotFound if Reference::parse(name).is_err() && !is_id(name) => {
+                parameter(format!("invalid reference format: {name:?} names no image"))
+            }
             gantry_images::ErrorKind::NotFound => Error::NoSuchImage(with_tag(name)),
             _ => image_error(error),
         })?;
@@ -190,9 +204,6 @@ impl Engine {
         }
         if host.log_config.r#type.is_empty() {
             host.log_config.r#type.clone_from(&config.default_log_driver);
-        }
-        if !host.links.is_empty() {
-            return Err(parameter("legacy links are not supported: put both containers into one network"));
         }
         if host.restart_policy.name.is_empty() {
             "no".clone_into(&mut host.restart_policy.name);
@@ -321,6 +332,11 @@ pub(crate) fn image_error(error: gantry_images::Error) -> Error {
     Error::Images(error.chain())
 }
 
+/// Whether a name can only be an image's id, which is no reference.
+fn is_id(name: &str) -> bool {
+    name.strip_prefix("sha256:").unwrap_or(name).bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Docker names a missing image with its tag.
 fn with_tag(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
@@ -330,8 +346,7 @@ fn with_tag(name: &str) -> String {
 fn check_host(host: &HostConfig) -> Result<()> {
     spec::check(host)?;
     restart::check(&host.restart_policy, host.auto_remove)?;
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    limits::check(&host.resources, i64::try_from(cpus).unwrap_or(i64::MAX))
+    limits::check(&host.resources, &limits::Available::of_this_host())
 }
 
 /// The log driver with its options.

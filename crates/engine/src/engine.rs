@@ -359,7 +359,8 @@ impl Engine {
 
     /// What a container is at this moment.
     pub(crate) fn view(&self, container: &Container) -> ContainerView {
-        let record = container.record().clone();
+        let mut record = container.record().clone();
+        record.config.hostname = self.hostname_of(&record);
         let folder = self.container_folder(&container.id);
         let words = crate::merge::command_line(&record.config);
         let mut state = record.state;
@@ -368,9 +369,7 @@ impl Engine {
             crate::record::LogChoice::JsonFile { .. } => self.log_path(&container.id),
             crate::record::LogChoice::None => PathBuf::new(),
         };
-        let execs = container.execs.lock().unwrap_or_else(PoisonError::into_inner);
-        let exec_ids = execs.iter().cloned().collect();
-        drop(execs);
+        let exec_ids = self.open_execs(container);
         ContainerView {
             id: record.id.clone(),
             name: record.name,
@@ -388,7 +387,7 @@ impl Engine {
                 networks: record.networks,
             },
             config: record.config,
-            host: record.host,
+            host: crate::spec::shown(record.host, crate::devices::unified_cgroups()),
             state,
             image_id: record.image_id,
             platform: record.platform,

@@ -7,7 +7,7 @@ use crate::launch::{Launched, PID_FILE, process_json};
 use crate::lifecycle::read_exit;
 use crate::monitor::{self, DEFAULT_DETACH_KEYS, Ends, Plug, PlugOptions};
 use crate::request::{Attachment, ExecSpec, ExecStart, ExecView, Flow, Frame, StdStream};
-use crate::{limits, network, reopen, rootfs, security, spec};
+use crate::{limits, reopen, rootfs, security, spec};
 use futures_util::StreamExt;
 use gantry_model::container::ContainerStatus;
 use gantry_model::id::ContainerId;
@@ -323,7 +323,7 @@ impl Engine {
             console_size: size.map(|(height, width)| oci::ConsoleSize { height, width }),
             user: spec::user(&identity),
             args: exec.cmd.clone(),
-            env: spec::environment(&env, exec.tty, &network::hostname(&record), &identity.home),
+            env: spec::environment(&env, exec.tty, &self.hostname_of(&record), &identity.home),
             cwd,
             capabilities: Some(defaults::capability_sets(&capabilities)),
             rlimits: limits::rlimits(&record.host.resources.ulimits, &self.config().default_ulimits)?,
@@ -371,6 +371,14 @@ impl Engine {
         if let Ok(container) = self.find(exec.container.as_str()) {
             container.execs.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         }
+    }
+
+    /// The execs of a container that have not ended: those that did are only remembered for their exit codes.
+    pub(crate) fn open_execs(&self, container: &Container) -> Vec<String> {
+        let ids = container.execs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.execs();
+        let open = |id: &String| known.get(id).is_some_and(|exec| exec.state().exit_code.is_none());
+        ids.into_iter().filter(open).collect()
     }
 
     /// Forgets all execs of a container that is removed.

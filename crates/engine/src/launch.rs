@@ -195,12 +195,7 @@ impl Engine {
         let user = record.config.user.as_str();
         let identity = rootfs::identity(&record.rootfs, user, &record.host.group_add)?;
         let uts_host = record.host.uts_mode == "host";
-        // Docker: a container in the host's network has the host's name unless it asks for its own.
-        let hostname = if uts_host || (plugged.netns.is_none() && record.config.hostname.is_empty()) {
-            host_name()
-        } else {
-            network::hostname(record)
-        };
+        let hostname = if uts_host { host_name() } else { self.hostname_of(record) };
         let etc = self.write_etc(container, record, plugged, &hostname)?;
         let (ipc, shm) = self.ipc(record)?;
         let init = record.host.init.unwrap_or(config.default_init).then(|| match &config.init_binary {
@@ -290,6 +285,20 @@ impl Engine {
         mount("shm", &folder, "tmpfs", flags, Some(options.as_c_str()))
             .map_err(|error| io("mount memory on", &folder)(error.into()))?;
         Ok(folder)
+    }
+
+    /// A container's name for itself. Docker: in the host's network the host's unless it asks for its own, in another container's
+    /// network that one's.
+    pub(crate) fn hostname_of(&self, record: &Record) -> String {
+        match network::mode(&record.host.network_mode) {
+            Ok(network::Mode::Host) if record.config.hostname.is_empty() => host_name(),
+            Ok(network::Mode::Container(other)) if record.config.hostname.is_empty() => {
+                // Removed meanwhile: then it can't start either.
+                let other = self.find(&other).map(|other| other.record().clone());
+                network::hostname(other.as_ref().unwrap_or(record))
+            }
+            _ => network::hostname(record),
+        }
     }
 
     /// Writes /etc/hostname, /etc/hosts and /etc/resolv.conf; a container in another's network takes that one's.

@@ -10,8 +10,37 @@ const LEAST_MEMORY: i64 = 6 << 20;
 /// Microseconds of one CPU period by default.
 const PERIOD: i64 = 100_000;
 
+/// What this host has to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Available {
+    /// How many CPUs.
+    pub cpus: i64,
+    /// Which CPUs, `0-3`; empty: unknown.
+    pub cpu_list: String,
+    /// Which memory nodes, `0`; empty: unknown.
+    pub memory_nodes: String,
+}
+
+impl Available {
+    /// Asks the kernel.
+    pub fn of_this_host() -> Self {
+        let list = |kind: &str| {
+            let path = format!("/sys/devices/system/{kind}/online");
+            // A kernel without NUMA has no such file, and refuses by itself.
+            std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+        };
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            cpus: i64::try_from(cpus).unwrap_or(i64::MAX),
+            cpu_list: list("cpu"),
+            memory_nodes: list("node"),
+        }
+    }
+}
+
 /// Refuses contradictory or impossible limits.
-pub(crate) fn check(r: &Resources, cpus: i64) -> Result<()> {
+pub(crate) fn check(r: &Resources, available: &Available) -> Result<()> {
+    let cpus = available.cpus;
     if r.memory < 0 || (r.memory > 0 && r.memory < LEAST_MEMORY) {
         return Err(parameter("Minimum memory limit allowed is 6MB"));
     }
@@ -56,16 +85,40 @@ pub(crate) fn check(r: &Resources, cpus: i64) -> Result<()> {
     if !r.device_requests.is_empty() {
         return Err(parameter("could not select device driver: this engine has none for GPUs"));
     }
-    cpu_list("cpuset cpus", &r.cpuset_cpus)?;
-    cpu_list("cpuset mems", &r.cpuset_mems)
+    cpuset(("cpuset cpus", "CPUs"), &r.cpuset_cpus, &available.cpu_list)?;
+    cpuset(("cpuset mems", "memory nodes"), &r.cpuset_mems, &available.memory_nodes)
 }
 
-fn cpu_list(what: &str, text: &str) -> Result<()> {
-    let good = text.split(',').all(|range| {
+/// Checks a list such as `0-2,4` against what there is; `names` are those of the field and of what it lists.
+fn cpuset(names: (&str, &str), text: &str, available: &str) -> Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let Some(wanted) = ranges(text) else {
+        return Err(parameter(format!("Invalid value {text} for {}: invalid format: {text}", names.0)));
+    };
+    let has = ranges(available).unwrap_or_default();
+    let there =
+        |(from, to): &(u32, u32)| (*from..=*to).all(|n| has.iter().any(|(a, b)| (a..=b).contains(&&n)));
+    if has.is_empty() || wanted.iter().all(there) {
+        return Ok(());
+    }
+    Err(parameter(format!(
+        "Requested {} are not available - requested {text}, available: {available}",
+        names.1
+    )))
+}
+
+/// `0-2,4` as ranges.
+fn ranges(text: &str) -> Option<Vec<(u32, u32)>> {
+    // More than any kernel has: a range up to it is gone through one by one.
+    const MOST: u32 = 8192;
+    let one = |range: &str| {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
-        matches!((from.parse::<u32>(), to.parse::<u32>()), (Ok(a), Ok(b)) if a <= b)
-    });
-    if text.is_empty() || good { Ok(()) } else { Err(parameter(format!("Invalid value {text} for {what}"))) }
+        let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+        (from <= to && to <= MOST).then_some((from, to))
+    };
+    text.split(',').map(one).collect()
 }
 
 /// The limits as OCI writes them, without device rules.
@@ -108,7 +161,7 @@ pub(crate) fn to_oci(r: &Resources) -> Result<oci::Resources> {
 }
 
 /// Memory and swap together: twice the memory unless said otherwise.
-fn swap(r: &Resources) -> Option<i64> {
+pub(crate) fn swap(r: &Resources) -> Option<i64> {
     match (r.memory, r.memory_swap) {
         (memory, 0) if memory > 0 => Some(memory.saturating_mul(2)),
         (_, 0) => None,
@@ -235,6 +288,32 @@ pub(crate) fn updated(old: &Resources, new: &Resources) -> Resources {
 mod tests {
     use super::*;
 
+    fn two_cpus() -> Available {
+        Available { cpus: 2, cpu_list: "0-1".to_owned(), memory_nodes: "0".to_owned() }
+    }
+
+    #[test]
+    fn cpus_and_memory_nodes_that_are_not_there_are_named() {
+        let refusal = |cpus: &str, nodes: &str| {
+            let r = Resources {
+                cpuset_cpus: cpus.to_owned(),
+                cpuset_mems: nodes.to_owned(),
+                ..Resources::default()
+            };
+            check(&r, &two_cpus()).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refusal("0-1", "0"), "");
+        assert_eq!(refusal("1,7", ""), "Requested CPUs are not available - requested 1,7, available: 0-1");
+        assert_eq!(refusal("", "1"), "Requested memory nodes are not available - requested 1, available: 0");
+        assert_eq!(
+            refusal("0-4294967295", ""),
+            "Invalid value 0-4294967295 for cpuset cpus: invalid format: 0-4294967295"
+        );
+        // Without a list of the kernel's there is nothing to compare with.
+        let r = Resources { cpuset_mems: "1".to_owned(), ..Resources::default() };
+        assert!(check(&r, &Available { memory_nodes: String::new(), ..two_cpus() }).is_ok());
+    }
+
     #[test]
     fn dockers_numbers_become_ocis() {
         let r = Resources {
@@ -243,7 +322,7 @@ mod tests {
             pids_limit: Some(7),
             ..Resources::default()
         };
-        check(&r, 2).unwrap();
+        check(&r, &two_cpus()).unwrap();
         let oci = to_oci(&r).unwrap();
         assert_eq!(oci.memory.as_ref().unwrap().swap, Some(128 << 20));
         let cpu = oci.cpu.unwrap();
@@ -262,7 +341,7 @@ mod tests {
             Resources { cpu_period: 1, ..Resources::default() },
         ];
         for r in bad {
-            assert!(check(&r, 2).is_err(), "{r:?}");
+            assert!(check(&r, &two_cpus()).is_err(), "{r:?}");
         }
     }
 

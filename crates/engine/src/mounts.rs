@@ -181,7 +181,8 @@ fn bind(text: &str, driver: &str) -> Result<ContainerMount> {
     let (source, target, mode) = match parts[..] {
         [target] => ("", target, ""),
         [source, target] if target.starts_with('/') => (source, target, ""),
-        [target, mode] if target.starts_with('/') && !mode.is_empty() => ("", target, mode),
+        [target, mode] if target.starts_with('/') && BindMode::parse(mode).is_ok() => ("", target, mode),
+        [source, target] if source.starts_with('/') && !target.is_empty() => (source, target, ""),
         [source, target, mode] => (source, target, mode),
         _ => return Err(bad("expected [source:]destination[:options]")),
     };
@@ -193,9 +194,12 @@ fn bind(text: &str, driver: &str) -> Result<ContainerMount> {
     if source.is_empty() {
         return Ok(anonymous_volume(destination, driver.to_owned()));
     }
+    let mut default_mode = "";
     let source = if source.starts_with('/') {
         Source::Bind { path: source.to_owned(), create: true, non_recursive: false }
     } else {
+        // What Docker shows for a volume without options.
+        default_mode = "z";
         volume_name(source)?;
         if !options.propagation.is_empty() {
             return Err(bad("propagation options are for bind mounts"));
@@ -214,17 +218,21 @@ fn bind(text: &str, driver: &str) -> Result<ContainerMount> {
         destination,
         source,
         rw: options.rw,
-        mode: mode.to_owned(),
+        mode: if mode.is_empty() { default_mode.to_owned() } else { mode.to_owned() },
         propagation: options.propagation,
         hidden: false,
     })
 }
 
-fn volume_name(name: &str) -> Result<()> {
+/// Checks a volume's name; the complaint begins as Docker's, with what was tried.
+pub(crate) fn volume_name(name: &str) -> Result<()> {
     match gantry_model::container::check_name(name) {
         Ok(bare) if bare == name => Ok(()),
+        _ if name.len() == 1 => Err(parameter(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        ))),
         _ => Err(parameter(format!(
-            "\"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
         ))),
     }
 }
@@ -238,17 +246,22 @@ struct BindMode {
 impl BindMode {
     fn parse(mode: &str) -> std::result::Result<BindMode, String> {
         let mut parsed = BindMode { rw: true, no_copy: false, propagation: String::new() };
+        let mut access = None;
         for word in mode.split(',').filter(|w| !w.is_empty()) {
             match word {
-                "rw" => parsed.rw = true,
-                "ro" | "readonly" => parsed.rw = false,
+                "rw" | "ro" | "readonly" => {
+                    if access.replace(word).is_some_and(|other| other != word) {
+                        return Err(format!("invalid mode: {mode}"));
+                    }
+                    parsed.rw = word == "rw";
+                }
                 "nocopy" => parsed.no_copy = true,
                 // SELinux relabelling and macOS caching: nothing to do here.
                 "z" | "Z" | "consistent" | "cached" | "delegated" | "default" => {}
                 "shared" | "slave" | "private" | "rshared" | "rslave" | "rprivate" => {
                     word.clone_into(&mut parsed.propagation);
                 }
-                other => return Err(format!("unknown option '{other}'")),
+                other => return Err(format!("invalid mode: {mode} (unknown option '{other}')")),
             }
         }
         Ok(parsed)
@@ -265,6 +278,9 @@ fn mount(spec: &Mount) -> Result<ContainerMount> {
     let mut propagation = String::new();
     let source = match spec.r#type.as_str() {
         "bind" => {
+            if spec.source.is_empty() {
+                return Err(bad("field Source must not be empty".to_owned()));
+            }
             if !spec.source.starts_with('/') {
                 return Err(bad(format!(
                     "invalid mount path: '{}' mount path must be absolute",
@@ -419,6 +435,23 @@ mod tests {
         }
         let double = plan(&ContainerConfig::default(), &host(&["/a:/b", "/c:/b/."]), Vec::new()).unwrap_err();
         assert_eq!(double.to_string(), "Duplicate mount point: /b");
+    }
+
+    #[test]
+    fn a_refusal_says_which_part_is_wrong() {
+        let refusal = |text: &str| {
+            plan(&ContainerConfig::default(), &host(&[text]), Vec::new())
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(refusal("/a:relative"), "invalid mount path: 'relative' mount path must be absolute");
+        assert!(refusal("/a:/b:ro,rw").contains("invalid mode: ro,rw"), "{}", refusal("/a:/b:ro,rw"));
+        assert!(refusal("/a:/b:huh").contains("invalid mode: huh"), "{}", refusal("/a:/b:huh"));
+        assert!(refusal("v:/b").contains("volume name is too short"), "{}", refusal("v:/b"));
+        assert_eq!(refusal("/a:/b:ro,z,ro"), "");
+        let named = plan(&ContainerConfig::default(), &host(&["data:/d"]), Vec::new()).unwrap();
+        assert_eq!(named[0].mode, "z", "what Docker shows of a volume without options");
     }
 
     #[test]

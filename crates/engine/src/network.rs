@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, parameter};
 use crate::record::Record;
-use gantry_model::container::{NetworkingConfig, PortBinding, PortMap};
+use gantry_model::container::{ContainerConfig, HostConfig, NetworkingConfig, PortBinding, PortMap};
 use gantry_model::id::ContainerId;
 use gantry_model::network::EndpointSettings;
 use gantry_model::overlay::Transport;
@@ -108,6 +108,31 @@ pub(crate) fn endpoints(
     Ok(all)
 }
 
+/// Refuses what a container in another's network namespace would silently not get: these are the other's to set.
+pub(crate) fn check_shared(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return Err(parameter("conflicting options: hostname and the UTS mode"));
+    }
+    if !matches!(mode(&host.network_mode)?, Mode::Container(_)) {
+        return Ok(());
+    }
+    let conflict = [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (!host.dns.is_empty(), "dns and the network mode"),
+        (!host.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (!config.mac_address.is_empty(), "mac-address and the network mode"),
+        (
+            !host.port_bindings.is_empty() || host.publish_all_ports,
+            "port publishing and the container type network mode",
+        ),
+        (!config.exposed_ports.is_empty(), "port exposing and the container type network mode"),
+    ];
+    match conflict.iter().find(|(is, _)| *is) {
+        Some((_, what)) => Err(parameter(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
+}
+
 pub(crate) fn check(network: &str, settings: &EndpointSettings) -> Result<()> {
     if let Some(ipam) = &settings.ipam_config
         && !ipam.ipv4_address.is_empty()
@@ -115,10 +140,10 @@ pub(crate) fn check(network: &str, settings: &EndpointSettings) -> Result<()> {
         if ipam.ipv4_address.parse::<Ipv4Addr>().is_err() {
             return Err(parameter(format!("invalid IPv4 address: {}", ipam.ipv4_address)));
         }
-        if network == "bridge" {
-            return Err(parameter(
-                "invalid config for network bridge: invalid endpoint settings: user specified IP address is supported on user defined networks only",
-            ));
+        if matches!(network, "bridge" | "host" | "none") {
+            return Err(parameter(format!(
+                "invalid config for network {network}: invalid endpoint settings: user specified IP address is supported on user defined networks only"
+            )));
         }
     }
     Ok(())
@@ -217,8 +242,62 @@ pub(crate) fn attachment(name: &str, settings: &EndpointSettings) -> Result<Atta
         address,
         mac: (!settings.mac_address.is_empty()).then(|| settings.mac_address.clone()),
         names: settings.aliases.clone().unwrap_or_default(),
+        links: settings.links.iter().flatten().map(|text| link(text)).collect::<Result<_>>()?,
         priority: settings.gw_priority,
     })
+}
+
+/// `container[:alias]` as alias and container.
+pub(crate) fn link(text: &str) -> Result<(String, String)> {
+    let (container, alias) = text.split_once(':').unwrap_or((text, text));
+    // Inspections of others write `/web:/app/alias`.
+    let bare = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    match (bare(container), bare(alias)) {
+        (container, alias) if container.is_empty() || alias.is_empty() || alias.contains(':') => {
+            Err(parameter(format!("bad format for links: {text}")))
+        }
+        (container, alias) => Ok((alias, container)),
+    }
+}
+
+/// Moves links of the host configuration to the network that they are about; in the default bridge they would be Docker's old ones,
+/// with variables and an order of starts, which there are not.
+pub(crate) fn place_links(
+    host: &HostConfig,
+    endpoints: &mut BTreeMap<String, EndpointSettings>,
+) -> Result<()> {
+    if host.links.is_empty() {
+        return Ok(());
+    }
+    match mode(&host.network_mode)? {
+        Mode::Container(_) => return Err(conflicting_links("container type network")),
+        Mode::Host => return Err(conflicting_links("host type networking")),
+        Mode::Own if matches!(host.network_mode.as_str(), "" | "default" | "bridge" | "none") => {
+            return Err(parameter(
+                "legacy links are not supported on the default network: put both containers into a network of your own",
+            ));
+        }
+        Mode::Own => {}
+    }
+    let main = endpoints
+        .iter()
+        .find(|(name, e)| **name == host.network_mode || e.network_id == host.network_mode)
+        .or(endpoints.first_key_value());
+    let Some(main) = main.map(|(name, _)| name.clone()) else { return Ok(()) };
+    let links = endpoints.entry(main).or_default().links.get_or_insert_default();
+    for text in &host.links {
+        link(text)?;
+        if !links.contains(text) {
+            links.push(text.clone());
+        }
+    }
+    Ok(())
+}
+
+fn conflicting_links(what: &str) -> Error {
+    parameter(format!(
+        "conflicting options: {what} can't be used with links. This would result in undefined behavior"
+    ))
 }
 
 /// The part of an endpoint that was asked, without what a run gave it. A MAC address that the network derived is not kept.
@@ -291,7 +370,11 @@ pub(crate) fn extra_hosts(record: &Record) -> Result<Vec<(String, String)>> {
         .iter()
         .map(|line| match line.split_once([':', '=']) {
             Some((name, address)) if !name.is_empty() && !address.is_empty() => {
-                Ok((name.to_owned(), address.trim_matches(['[', ']']).to_owned()))
+                let address = address.trim_matches(['[', ']']);
+                if address != "host-gateway" && address.parse::<IpAddr>().is_err() {
+                    return Err(parameter(format!("invalid IP address in add-host: {address:?}")));
+                }
+                Ok((name.to_owned(), address.to_owned()))
             }
             _ => Err(parameter(format!("bad format for add-host: \"{line}\""))),
         })
@@ -347,6 +430,57 @@ mod tests {
         assert_eq!(names("host"), ["host"]);
         assert!(names("container:x").is_empty());
         assert!(mode("container:").is_err());
+    }
+
+    #[test]
+    fn links_are_names_in_the_network_of_the_mode() {
+        assert_eq!(link("db:database").unwrap(), ("database".to_owned(), "db".to_owned()));
+        assert_eq!(link("db").unwrap(), ("db".to_owned(), "db".to_owned()));
+        assert_eq!(link("/db:/app/alias").unwrap(), ("alias".to_owned(), "db".to_owned()));
+        for bad in ["", ":", "db:", ":x", "a:b:c"] {
+            assert!(link(bad).is_err(), "{bad}");
+        }
+        let placed = |mode: &str| {
+            let host = HostConfig {
+                network_mode: mode.to_owned(),
+                links: vec!["db:database".to_owned()],
+                ..HostConfig::default()
+            };
+            let mut all = endpoints(mode, &NetworkingConfig::default(), "", none).unwrap();
+            place_links(&host, &mut all).map(|()| all.into_values().find_map(|endpoint| endpoint.links))
+        };
+        assert_eq!(placed("front").unwrap(), Some(vec!["db:database".to_owned()]));
+        for mode in ["", "bridge", "none", "host", "container:x"] {
+            assert!(placed(mode).is_err(), "{mode}");
+        }
+    }
+
+    #[test]
+    fn what_the_other_container_sets_is_refused() {
+        let of = |mode: &str, change: fn(&mut ContainerConfig, &mut HostConfig)| {
+            let mut host = HostConfig { network_mode: mode.to_owned(), ..HostConfig::default() };
+            let mut config = ContainerConfig::default();
+            change(&mut config, &mut host);
+            check_shared(&config, &host)
+        };
+        let changes: [fn(&mut ContainerConfig, &mut HostConfig); 6] = [
+            |c, _| c.hostname = "x".into(),
+            |_, h| h.dns = vec!["1.1.1.1".into()],
+            |_, h| h.extra_hosts = vec!["a:1.1.1.1".into()],
+            |_, h| drop(h.port_bindings.insert("80/tcp".into(), None)),
+            |_, h| h.publish_all_ports = true,
+            |c, _| c.exposed_ports = [("80/tcp".into(), Default::default())].into(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(of("container:x", change).is_err(), "{number}");
+            assert!(of("front", change).is_ok(), "{number}");
+        }
+        assert!(of("container:x", |_, _| ()).is_ok());
+        let named = |c: &mut ContainerConfig, h: &mut HostConfig| {
+            c.hostname = "x".into();
+            h.uts_mode = "host".into();
+        };
+        assert!(of("front", named).is_err());
     }
 
     #[test]

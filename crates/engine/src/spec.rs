@@ -321,6 +321,23 @@ fn one(mount: &ContainerMount, source: &Path) -> oci::Mount {
     }
 }
 
+/// A host configuration as inspect shows it: what was left open filled in with what holds.
+pub(crate) fn shown(mut host: HostConfig, cgroup_v2: bool) -> HostConfig {
+    if host.cgroupns_mode.is_empty() {
+        let mode = if cgroup_v2 && !host.privileged { "private" } else { "host" };
+        mode.clone_into(&mut host.cgroupns_mode);
+    }
+    if !host.privileged {
+        host.masked_paths.get_or_insert_with(defaults::masked_paths);
+        host.readonly_paths.get_or_insert_with(defaults::readonly_paths);
+    }
+    host.resources.memory_swap = limits::swap(&host.resources).unwrap_or_default();
+    // Docker writes null for "as the kernel has it".
+    host.resources.memory_swappiness = host.resources.memory_swappiness.filter(|value| *value >= 0);
+    host.resources.pids_limit = host.resources.pids_limit.filter(|limit| *limit > 0);
+    host
+}
+
 /// Refuses host specifications that contradict themselves, before anything is made.
 pub(crate) fn check(host: &HostConfig) -> Result<()> {
     security::capabilities(host)?;
@@ -339,6 +356,12 @@ pub(crate) fn check(host: &HostConfig) -> Result<()> {
         return Err(parameter("SHM size can not be less than 0"));
     }
     sysctls(&host.sysctls, host)?;
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(parameter(format!(
+            "Invalid isolation: {:?} - linux only supports 'default'",
+            host.isolation
+        )));
+    }
     if !matches!(host.uts_mode.as_str(), "" | "host" | "private") {
         return Err(parameter(format!("invalid UTS mode: {}", host.uts_mode)));
     }
@@ -420,6 +443,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_open_is_shown_as_it_holds() {
+        let mut host = HostConfig::default();
+        host.resources.memory = 64 << 20;
+        host.resources.memory_swappiness = Some(-1);
+        host.resources.pids_limit = Some(0);
+        let shown_host = shown(host.clone(), false);
+        assert_eq!(shown_host.cgroupns_mode, "host");
+        assert_eq!(shown(host.clone(), true).cgroupns_mode, "private");
+        assert_eq!(shown_host.resources.memory_swap, 128 << 20);
+        assert_eq!((shown_host.resources.memory_swappiness, shown_host.resources.pids_limit), (None, None));
+        assert!(shown_host.masked_paths.unwrap().contains(&"/proc/kcore".to_owned()));
+        host.privileged = true;
+        assert_eq!(shown(host, true).masked_paths, None);
+    }
+
+    #[test]
     fn contradictions_are_refused_before_anything_is_made() {
         let with = |change: fn(&mut HostConfig)| {
             let mut host = HostConfig::default();
@@ -432,5 +471,7 @@ mod tests {
         assert!(with(|h| drop(h.sysctls.insert("vm.swappiness".into(), "1".into()))).is_err());
         assert!(with(|h| drop(h.sysctls.insert("net.ipv4.ip_forward".into(), "1".into()))).is_ok());
         assert!(with(|h| h.oom_score_adj = 2000).is_err());
+        assert!(with(|h| h.isolation = "default".into()).is_ok());
+        assert!(with(|h| h.isolation = "hyperv".into()).is_err());
     }
 }

@@ -45,7 +45,7 @@ pub struct ContainerView {
     pub hosts_path: PathBuf,
     /// How often the restart policy started it again.
     pub restart_count: u32,
-    /// Execs that are known for it.
+    /// Execs that have not ended.
     pub exec_ids: Vec<String>,
     /// Layers of its file system, top-most first.
     pub lower: Vec<PathBuf>,

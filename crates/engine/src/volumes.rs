@@ -294,12 +294,8 @@ fn check(request: &VolumeRequest) -> Result<()> {
             request.driver, request.driver
         )));
     }
-    if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty())
-        && gantry_model::container::check_name(name) != Ok(name)
-    {
-        return Err(parameter(format!(
-            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-        )));
+    if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
+        crate::mounts::volume_name(name)?;
     }
     if let Some(key) = request.options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device")) {
         return Err(parameter(format!(
@@ -319,7 +315,7 @@ fn mount_options(options: &BTreeMap<String, String>, path: &Path) -> Result<()> 
     let (kind, device) = (get("type"), get("device"));
     let mut flags = MountFlags::empty();
     let mut bind = kind == "bind" || kind == "none" && get("o").split(',').any(|w| w == "bind");
-    let mut data: Vec<&str> = Vec::new();
+    let mut data: Vec<String> = Vec::new();
     for word in get("o").split(',').filter(|w| !w.is_empty()) {
         match word {
             "bind" | "rbind" => bind = true,
@@ -330,18 +326,38 @@ fn mount_options(options: &BTreeMap<String, String>, path: &Path) -> Result<()> 
             "noexec" => flags |= MountFlags::NOEXEC,
             "noatime" => flags |= MountFlags::NOATIME,
             "relatime" => flags |= MountFlags::RELATIME,
-            other => data.push(other),
+            other => data.push(with_address(kind, other)?),
         }
     }
     if bind {
         return bind_device(Path::new(device), path, u64::from(flags.bits()));
     }
     let data = std::ffi::CString::new(data.join(",")).map_err(|_| parameter("invalid volume option o"))?;
-    mount(device, path, kind, flags, Some(data.as_c_str())).map_err(|error| Error::Io {
-        act: "mount volume on",
-        path: path.to_owned(),
-        source: error.into(),
+    mount(device, path, kind, flags, Some(data.as_c_str())).map_err(|error| {
+        // Which of them the kernel means by "no such device" only the user can know.
+        let what = format!("{kind} file system {device:?} with options {data:?}: {error}");
+        io("mount volume on", path)(std::io::Error::other(what))
     })
+}
+
+/// `addr=HOST` of a network file system with the host's address: the kernel knows no names, and mount(8) is not asked.
+fn with_address(kind: &str, option: &str) -> Result<String> {
+    use std::net::{IpAddr, ToSocketAddrs};
+    let network = matches!(kind, "nfs" | "nfs4" | "cifs" | "smb3");
+    let Some(host) = option.strip_prefix("addr=").filter(|host| network && host.parse::<IpAddr>().is_err())
+    else {
+        return Ok(option.to_owned());
+    };
+    let found = (host, 0).to_socket_addrs().map(|mut all| all.next());
+    match found {
+        Ok(Some(address)) => Ok(format!("addr={}", address.ip())),
+        Ok(None) => {
+            Err(parameter(format!("error resolving {host:?} of volume option {option:?}: no address")))
+        }
+        Err(error) => {
+            Err(parameter(format!("error resolving {host:?} of volume option {option:?}: {error}")))
+        }
+    }
 }
 
 /// Shows a folder of the host as a volume. mount(2) ignores flags in a bind mount, so they are set before it is attached.
@@ -365,4 +381,20 @@ pub(crate) fn tree_size(path: &Path) -> u64 {
     let Ok(root) = gantry_linux::root::Root::open(path) else { return 0 };
     let found = gantry_images::pack::walk(&root).unwrap_or_default();
     found.iter().map(|f| u64::try_from(f.stat.st_blocks).unwrap_or(0) * 512).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_file_servers_become_addresses() {
+        assert_eq!(with_address("nfs", "addr=10.0.0.1").unwrap(), "addr=10.0.0.1");
+        assert_eq!(with_address("nfs", "nolock").unwrap(), "nolock");
+        assert_eq!(with_address("ext4", "addr=localhost").unwrap(), "addr=localhost");
+        assert!(matches!(
+            with_address("nfs4", "addr=localhost").unwrap().as_str(),
+            "addr=127.0.0.1" | "addr=::1"
+        ));
+    }
 }

@@ -346,5 +346,10 @@ fn presence(record: &crate::store::EndpointRecord) -> Presence {
         network_name: e.network_name.clone(),
         address: e.address,
         names: e.names.clone(),
+        links: e
+            .links
+            .iter()
+            .map(|(name, of)| (name.to_ascii_lowercase(), of.to_ascii_lowercase()))
+            .collect(),
     }
 }

@@ -79,6 +79,7 @@ impl Networks {
                 gateway: None,
                 mac: String::new(),
                 names: dns_names(container, wanted),
+                links: wanted.links.clone(),
                 priority: wanted.priority,
             })
         };

@@ -117,6 +117,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// The bridge was taken away behind the daemon's back.
+    #[error("bridge {0} does not exist: a restart of the daemon makes it anew")]
+    NoBridge(String),
     /// The kernel refused a change.
     #[error("network {0}")]
     Kernel(String, #[source] gantry_linux::netlink::Error),
@@ -180,6 +183,7 @@ impl NetworkError {
             | Self::AddressesExhausted(_)
             | Self::PortAllocated { .. }
             | Self::PortBind { .. }
+            | Self::NoBridge(_)
             | Self::Kernel(..)
             | Self::NetNs(_)
             | Self::Sysctl(_)

@@ -222,8 +222,10 @@ impl Host {
 
     /// Makes a veth pair with one end on a bridge and the other in a sandbox.
     pub fn plug(&self, sandbox: &NetNs, plug: Plug<'_>) -> Result<()> {
+        let Some(bridge) = self.link(plug.bridge)? else {
+            return Err(NetworkError::NoBridge(plug.bridge.to_owned()));
+        };
         self.route(plug.link, |socket| {
-            let bridge = socket.link(plug.bridge)?.map_or(0, |link| link.index);
             let peer = Peer {
                 name: plug.interface,
                 netns: Some(sandbox.as_fd()),
@@ -232,8 +234,7 @@ impl Host {
             };
             let veth = NewLink {
                 mtu: Some(plug.mtu),
-                // A bridge without a port answers with an unknown-device error below instead of a loose veth.
-                master: Some(if bridge == 0 { u32::MAX >> 1 } else { bridge }),
+                master: Some(bridge.index),
                 up: true,
                 ..NewLink::new(plug.link, Kind::Veth(peer))
             };

@@ -170,6 +170,8 @@ impl Networks {
             }
         }
         let locals: Vec<Local> = self.lock().networks.values().cloned().collect();
+        // Before new ones are made: after a loss of the data folder the default bridge's name is held by a network that is gone.
+        self.remove_foreign_bridges(&locals)?;
         for local in &locals {
             if let Err(error) = self.ensure_links(local) {
                 // One broken network (its bridge's name was taken, say) must not stop the node.
@@ -177,7 +179,6 @@ impl Networks {
                 tracing::error!(network = local.network.spec.name, cause, "the network can't be used");
             }
         }
-        self.remove_foreign_bridges(&locals)?;
         if let Some(state) = self.store.overlay()? {
             self.overlay.restore(state);
         }

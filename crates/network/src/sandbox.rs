@@ -42,6 +42,8 @@ pub struct Attachment {
     pub mac: Option<String>,
     /// Names that DNS answers besides the container's name and short id (aliases; those of `--network-alias` and of services).
     pub names: Vec<String>,
+    /// Names by which this container alone asks for others of the network: `--link db:database` is `database` → `db`.
+    pub links: BTreeMap<String, String>,
     /// Highest: gives the default gateway.
     pub priority: i64,
 }
@@ -105,6 +107,9 @@ pub struct Endpoint {
     pub mac: String,
     /// Names that DNS answers.
     pub names: Vec<String>,
+    /// Names for others that it answers this container only.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
     /// As asked.
     pub priority: i64,
 }

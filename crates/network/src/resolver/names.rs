@@ -94,7 +94,8 @@ impl Names {
             let bare = name
                 .strip_suffix(&place.network_name.to_ascii_lowercase())
                 .and_then(|rest| rest.strip_suffix('.'));
-            found = [Some(name.as_str()), bare]
+            let link = place.links.get(&name).map(String::as_str);
+            found = [link, Some(name.as_str()), bare]
                 .into_iter()
                 .flatten()
                 .find_map(|name| self.in_network(&place.network, name));
@@ -151,6 +152,7 @@ mod tests {
                 network_name: format!("{network}-name"),
                 address: Some(Ipv4Addr::new(10, 0, 0, last)),
                 names: names.iter().map(|name| (*name).to_owned()).collect(),
+                links: BTreeMap::new(),
             }],
             servers: vec![],
         }
@@ -175,6 +177,13 @@ mod tests {
         assert_eq!(addresses(names.lookup("a", "DB.")), [3]);
         assert_eq!(addresses(names.lookup("a", "alias")), [2, 3]);
         assert_eq!(addresses(names.lookup("a", "db.n1-name")), [3]);
+        let mut linked = sandbox("d", "n1", 5, &["app"]);
+        linked.networks[0].links =
+            [("database".to_owned(), "db".to_owned()), ("gone".to_owned(), "x".to_owned())].into();
+        names.add(linked);
+        assert_eq!(addresses(names.lookup("d", "Database")), [3]);
+        assert_eq!(names.lookup("d", "gone"), Lookup::Unknown);
+        assert_eq!(names.lookup("a", "database"), Lookup::Unknown, "a link is its container's alone");
         assert_eq!(names.lookup("c", "db"), Lookup::Unknown);
         assert_eq!(names.reverse("a", Ipv4Addr::new(10, 0, 0, 3)), Some("db.n1-name".into()));
         names.remove("b");

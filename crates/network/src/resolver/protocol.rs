@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 
 /// A resolver of another version is replaced by the daemon. The last part changes with the protocol or the behaviour.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-2");
 /// More names than this in one message are a mistake.
 const LIMIT: usize = 256 << 20;
 
@@ -80,6 +80,9 @@ pub struct Presence {
     pub address: Option<Ipv4Addr>,
     /// Names, the first for reverse lookups.
     pub names: Vec<String>,
+    /// Names for others, seen from this sandbox only; lower-case.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
 }
 
 /// The names of one cluster network.
