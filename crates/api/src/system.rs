@@ -197,6 +197,12 @@ pub struct InfoResponse {
     /// `CDI` folders.
     #[serde(rename = "CDISpecDirs", deserialize_with = "nullable")]
     pub cdi_spec_dirs: Vec<String>,
+    /// Whether bridges pass packets to iptables: nothing here depends on it, and clients before API 1.50 warn without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_nf_iptables: Option<bool>,
+    /// The same of IPv6.
+    #[serde(rename = "BridgeNfIp6tables", skip_serializing_if = "Option::is_none")]
+    pub bridge_nf_ip6tables: Option<bool>,
     /// What does not work on this machine.
     #[serde(deserialize_with = "nullable")]
     pub warnings: Vec<String>,

@@ -1,7 +1,7 @@
 //! What a container is asked to be: Docker's `ContainerConfig` and `HostConfig`, and the states it can be in.
 
 use crate::network::EndpointSettings;
-use crate::nullable;
+use crate::{is_zero, null_if_empty, nullable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ pub struct ContainerConfig {
     #[serde(deserialize_with = "nullable")]
     pub image: String,
     /// Mount points of anonymous volumes.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub volumes: BTreeMap<String, Empty>,
     /// Working directory.
     #[serde(deserialize_with = "nullable")]
@@ -71,7 +71,6 @@ pub struct ContainerConfig {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub mac_address: String,
     /// Triggers for derived images.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_build: Option<Vec<String>>,
     /// Labels.
     #[serde(deserialize_with = "nullable")]
@@ -92,22 +91,22 @@ pub struct ContainerConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub struct HealthConfig {
     /// `[]` inherit, `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", line]`.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
     /// Between checks; default 30 s.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
     pub interval: i64,
     /// For one check; default 30 s.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
     pub timeout: i64,
     /// Failures in a row that make it unhealthy; default 3.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
     pub retries: i64,
     /// In which failures do not count.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
     pub start_period: i64,
     /// Between checks in the start period; default 5 s.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
     pub start_interval: i64,
 }
 
@@ -279,10 +278,10 @@ pub struct DriverConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub struct TmpfsOptions {
     /// Bytes; 0: no limit.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
     pub size_bytes: i64,
     /// Permission bits.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
     pub mode: u32,
 }
 
@@ -291,7 +290,7 @@ pub struct TmpfsOptions {
 #[serde(default, rename_all = "PascalCase")]
 pub struct HostConfig {
     /// `source:target[:options]`.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub binds: Vec<String>,
     /// File to write the id into (the client's affair).
     #[serde(rename = "ContainerIDFile", deserialize_with = "nullable")]
@@ -315,7 +314,7 @@ pub struct HostConfig {
     #[serde(deserialize_with = "nullable")]
     pub volume_driver: String,
     /// Containers whose volumes it takes, `ID[:ro]`.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub volumes_from: Vec<String>,
     /// Rows and columns of the first terminal.
     #[serde(deserialize_with = "nullable")]
@@ -324,10 +323,10 @@ pub struct HostConfig {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Capabilities added.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub cap_add: Vec<String>,
     /// Capabilities dropped.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub cap_drop: Vec<String>,
     /// `private`, `host`, or empty.
     #[serde(deserialize_with = "nullable")]
@@ -342,10 +341,10 @@ pub struct HostConfig {
     #[serde(deserialize_with = "nullable")]
     pub dns_search: Vec<String>,
     /// `name:address` for /etc/hosts.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub extra_hosts: Vec<String>,
     /// Additional groups.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub group_add: Vec<String>,
     /// `private`, `shareable`, `host`, `container:ID`, `none`.
     #[serde(deserialize_with = "nullable")]
@@ -354,7 +353,7 @@ pub struct HostConfig {
     #[serde(deserialize_with = "nullable")]
     pub cgroup: String,
     /// Legacy links.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub links: Vec<String>,
     /// -1000 to 1000.
     #[serde(deserialize_with = "nullable")]
@@ -372,7 +371,7 @@ pub struct HostConfig {
     #[serde(deserialize_with = "nullable")]
     pub readonly_rootfs: bool,
     /// `no-new-privileges`, `seccomp=…`, `apparmor=…`, `label=…`.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub security_opt: Vec<String>,
     /// Storage driver options.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
@@ -469,10 +468,10 @@ pub struct Resources {
     #[serde(deserialize_with = "nullable")]
     pub devices: Vec<DeviceMapping>,
     /// `c 1:3 rwm`.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub device_cgroup_rules: Vec<String>,
     /// GPUs and the like: refused when not empty.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", serialize_with = "null_if_empty")]
     pub device_requests: Vec<serde_json::Value>,
     /// Bytes.
     #[serde(deserialize_with = "nullable")]

@@ -23,9 +23,22 @@ pub mod task_template;
 pub mod template;
 pub mod volume;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Reads `null` as the type's empty value: Go clients send null for empty lists, maps and strings.
 pub fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(source: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(source)?.unwrap_or_default())
+}
+
+/// Writes an empty list or map as `null`, as Go writes one that was never made: scripts ask for null.
+pub fn null_if_empty<S: Serializer, T: Default + PartialEq + Serialize>(
+    value: &T,
+    target: S,
+) -> Result<S::Ok, S::Error> {
+    if *value == T::default() { target.serialize_none() } else { value.serialize(target) }
+}
+
+/// Whether a number is the one that Docker leaves out.
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -22,7 +22,7 @@ use gantry_model::digest::ImageId;
 use gantry_model::reference::Reference;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The endpoints.
@@ -137,11 +137,7 @@ fn view(image: &Image, call: &Call) -> ImageInspect {
         created: image.config.created.clone(),
         docker_version: text("docker_version"),
         author: text("author"),
-        config: document
-            .get("config")
-            .filter(|config| !config.is_null())
-            .cloned()
-            .unwrap_or_else(empty_object),
+        config: whole_config(document.get("config"), call.since(50)),
         architecture: text("architecture"),
         variant: text("variant"),
         os: text("os"),
@@ -153,8 +149,22 @@ fn view(image: &Image, call: &Call) -> ImageInspect {
     }
 }
 
-fn empty_object() -> serde_json::Value {
-    serde_json::Value::Object(serde_json::Map::new())
+/// A run configuration with the fields that clients expect to be there, set or not; before API 1.50 all those of a container.
+fn whole_config(config: Option<&serde_json::Value>, portable: bool) -> serde_json::Value {
+    let mut config = config.and_then(|config| config.as_object()).cloned().unwrap_or_default();
+    let mut fill = |keys: &[&str], value: serde_json::Value| {
+        for key in keys {
+            config.entry(*key).or_insert_with(|| value.clone());
+        }
+    };
+    fill(&["Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes"], serde_json::Value::Null);
+    fill(&["User", "WorkingDir"], "".into());
+    if !portable {
+        fill(&["Hostname", "Domainname", "Image"], "".into());
+        let flags = ["AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"];
+        fill(&flags, false.into());
+    }
+    config.into()
 }
 
 async fn history(daemon: &Daemon, name: &str, call: &Call) -> Reply {
@@ -197,10 +207,10 @@ fn target(repo: &str, tag: Option<&str>) -> Result<Reference, ApiError> {
 async fn remove(daemon: &Daemon, name: &str, call: &Call) -> Reply {
     let (name, force) = (name.to_owned(), call.query.flag("force"));
     let engine = daemon.engine.clone();
-    let shown = name.clone();
+    let known = Known::now(daemon);
     let removed =
         blocking(daemon, move |images| images.remove(&name, force, &|id| users(&engine, id))).await?;
-    publish_removed(daemon, &removed, &shown);
+    known.publish(daemon, &removed);
     stream::json(&removed.into_iter().map(deleted).collect::<Vec<_>>())
 }
 
@@ -226,12 +236,13 @@ async fn prune(daemon: Shared, call: Call) -> Reply {
     let dangling_only = filters.flag("dangling")?.unwrap_or(true);
     let until = parse_bound(filters.one("until").unwrap_or(""), Timestamp::now())?;
     let engine = daemon.engine.clone();
+    let known = Known::now(&daemon);
     let pruned = blocking(&daemon, move |images| {
         let fits = |config: &gantry_images::oci::ImageConfig| filters.labels(&filter::labels(config));
         images.prune(PruneOptions { dangling_only, until, filter: &fits }, &|id| users(&engine, id))
     })
     .await?;
-    publish_removed(&daemon, &pruned.removed, "");
+    known.publish(&daemon, &pruned.removed);
     let gone: Vec<ImageDeleted> = pruned.removed.into_iter().map(deleted).collect();
     stream::json(&ImagesPruned {
         images_deleted: (!gone.is_empty()).then_some(gone),
@@ -243,11 +254,34 @@ async fn search() -> ApiError {
     ApiError::not_implemented("searching registries is not supported: look at the registry's own page")
 }
 
-fn publish_removed(daemon: &Daemon, removed: &[Removed], name: &str) {
-    for item in removed {
-        match item {
-            Removed::Untagged(reference) => publish(daemon, "untag", reference, reference),
-            Removed::Deleted(id) => publish(daemon, "delete", id, if name.is_empty() { id } else { name }),
+/// The images before some were removed: events name an image by its id, and layers have none.
+struct Known {
+    ids: BTreeSet<String>,
+    names: BTreeMap<String, String>,
+}
+
+impl Known {
+    fn now(daemon: &Daemon) -> Self {
+        let mut known = Self { ids: BTreeSet::new(), names: BTreeMap::new() };
+        for image in daemon.images.list() {
+            let id = image.id.to_string();
+            let names = image.repo_tags.into_iter().chain(image.repo_digests);
+            known.names.extend(names.map(|name| (name, id.clone())));
+            known.ids.insert(id);
+        }
+        known
+    }
+
+    fn publish(&self, daemon: &Daemon, removed: &[Removed]) {
+        for item in removed {
+            match item {
+                // Named since: its name says as much.
+                Removed::Untagged(name) => {
+                    publish(daemon, "untag", self.names.get(name).unwrap_or(name), name)
+                }
+                Removed::Deleted(id) if self.ids.contains(id) => publish(daemon, "delete", id, id),
+                Removed::Deleted(_) => {}
+            }
         }
     }
 }

@@ -286,6 +286,7 @@ pub(super) async fn commit(daemon: Shared, call: Call, Json(config): Json<Contai
     let query = &call.query;
     let container = query.required("container")?.to_owned();
     let reference = query.text("repo").map(|repo| target(repo, query.text("tag"))).transpose()?;
+    let named = reference.as_ref().map(Reference::familiar);
     let request = CommitRequest {
         reference: reference.map(|reference| reference.familiar()),
         comment: query.text("comment").unwrap_or("").to_owned(),
@@ -295,6 +296,9 @@ pub(super) async fn commit(daemon: Shared, call: Call, Json(config): Json<Contai
         config: (config != ContainerConfig::default()).then_some(config),
     };
     let id = daemon.engine.commit(&container, request).await?;
+    if let Some(name) = named {
+        publish(&daemon, "tag", &id, &name);
+    }
     stream::with_status(StatusCode::CREATED, &IdResponse { id })
 }
 

@@ -3,7 +3,7 @@
 use super::VERSION;
 use crate::daemon::{Daemon, Shared};
 use crate::host;
-use crate::http::{Reply, stream};
+use crate::http::{Call, Reply, stream};
 use crate::routes::containers::STORAGE_DRIVER;
 use crate::settings::Reach;
 use gantry_api::system::{
@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-pub(super) async fn info(daemon: Shared) -> Reply {
+pub(super) async fn info(daemon: Shared, call: Call) -> Reply {
+    let bridge_nf = (!call.since(50)).then_some(true);
     let counts = daemon.engine.counts();
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let host = &daemon.host;
@@ -78,6 +79,8 @@ pub(super) async fn info(daemon: Shared) -> Reply {
             .iter()
             .map(|pool| AddressPool { base: pool.base.clone(), size: pool.size })
             .collect(),
+        bridge_nf_iptables: bridge_nf,
+        bridge_nf_ip6tables: bridge_nf,
         warnings: daemon.warnings(),
         ..InfoResponse::default()
     };

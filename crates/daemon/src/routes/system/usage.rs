@@ -1,13 +1,19 @@
 //! `/system/df`: what takes how much of the disk.
 
 use crate::daemon::Shared;
-use crate::http::{Call, Reply, stream};
+use crate::http::{ApiError, Call, Reply, stream};
 use crate::routes::{containers, images, volumes};
 use gantry_api::system::DiskUsage;
 use gantry_api::volume::VolumeUsage;
 
+/// What `type` may ask for.
+const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
+
 pub(super) async fn disk_usage(daemon: Shared, call: Call) -> Reply {
     let kinds: Vec<&str> = call.query.all("type").collect();
+    if let Some(unknown) = kinds.iter().find(|kind| !KINDS.contains(kind)) {
+        return Err(ApiError::bad_request(format!("unknown object type: {unknown}")));
+    }
     let wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
     let used = daemon.engine.disk_usage().await?;
     let mut answer = DiskUsage { build_cache: wanted("build-cache").then(Vec::new), ..DiskUsage::default() };
