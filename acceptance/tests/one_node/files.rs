@@ -7,6 +7,10 @@ use acceptance::suite::Case;
 pub const CASES: &[Case<Nodes>] = &[
     ("cp_both_ways_running_and_stopped", cp_both_ways_running_and_stopped),
     ("cp_does_not_leave_the_container", cp_does_not_leave_the_container),
+    (
+        "cp_of_a_folders_content_makes_the_folder_that_was_named",
+        cp_of_a_folders_content_makes_the_folder_that_was_named,
+    ),
     ("diff_commit_and_run_the_result", diff_commit_and_run_the_result),
     ("export_and_import", export_and_import),
 ];
@@ -30,6 +34,29 @@ fn cp_both_ways_running_and_stopped(nodes: &Nodes) {
     let missing = docker.fails(&format!("cp box:/nowhere {}", back.display()));
     assert!(missing.err.contains("/nowhere"), "{}", missing.err);
     docker.ok("rm box");
+}
+
+fn cp_of_a_folders_content_makes_the_folder_that_was_named(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok_args(&[
+        "run",
+        "--name",
+        "tree",
+        IMAGE,
+        "sh",
+        "-c",
+        "mkdir -p /srv/sub; echo x >/srv/sub/f; echo y >/srv/g",
+    ]);
+    let place = nodes.path("copies");
+    std::fs::create_dir_all(&place).unwrap_or_else(|e| panic!("make folder: {e}"));
+    let text = |path: &str| std::fs::read_to_string(place.join(path)).unwrap_or_default();
+    docker.ok(&format!("cp tree:/srv/. {}/new", place.display()));
+    assert_eq!((text("new/sub/f").as_str(), text("new/g").as_str()), ("x\n", "y\n"));
+    assert!(!place.join("g").exists(), "the content landed beside the folder");
+    docker.ok(&format!("cp tree:/srv/. {}/new", place.display()));
+    docker.ok(&format!("cp tree:/ {}/whole", place.display()));
+    assert_eq!(text("whole/srv/sub/f"), "x\n");
+    docker.ok("rm tree");
 }
 
 fn cp_does_not_leave_the_container(nodes: &Nodes) {

@@ -1,5 +1,6 @@
 //! One node under the stock docker command: every command that the README promises, with a user's eyes.
 
+mod clients;
 mod execs;
 mod faults;
 mod files;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         images::CASES,
         registries::CASES,
         refusals::CASES,
+        clients::CASES,
         faults::CASES,
     ]
     .concat();

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const CASES: &[Case<Nodes>] = &[
     ("network_create_ls_inspect_rm", network_create_ls_inspect_rm),
     ("containers_find_each_other_by_name_and_alias", containers_find_each_other_by_name_and_alias),
+    ("links_are_names_for_one_container", links_are_names_for_one_container),
+    ("a_shared_network_namespace_shares_its_name", a_shared_network_namespace_shares_its_name),
     ("networks_are_apart", networks_are_apart),
     ("connect_and_disconnect_while_running", connect_and_disconnect_while_running),
     ("fixed_addresses", fixed_addresses),
@@ -69,6 +71,47 @@ fn containers_find_each_other_by_name_and_alias(nodes: &Nodes) {
     });
     docker.ok("rm -f client");
     docker.ok("network rm town");
+}
+
+/// As Compose makes them of `links: ["db:database"]`.
+fn links_are_names_for_one_container(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok("network create linked");
+    docker.ok(&format!("run -d --name db --network linked {IMAGE} sleep 300"));
+    docker.ok(&format!("run -d --name app --network linked --link db:database {IMAGE} sleep 300"));
+    docker.ok(&format!("run -d --name other --network linked {IMAGE} sleep 300"));
+    let address = docker.inspect("db")["NetworkSettings"]["Networks"]["linked"]["IPAddress"].clone();
+    assert_eq!(docker.ok("exec app /sample-server dns database"), address.as_str().unwrap_or_default());
+    docker.fails("exec other /sample-server dns database");
+    docker.ok("network disconnect linked other");
+    docker.ok("network connect --link db:base linked other");
+    assert_eq!(docker.ok("exec other /sample-server dns base"), address.as_str().unwrap_or_default());
+    docker.ok("rm -f db app other");
+    docker.ok("network rm linked");
+    let refused = docker.fails(&format!("create --link nobody:x {IMAGE}"));
+    assert!(refused.err.contains("network of your own"), "{}", refused.err);
+}
+
+fn a_shared_network_namespace_shares_its_name(nodes: &Nodes) {
+    let docker = nodes.docker(1);
+    docker.ok(&format!("run -d --name owner --hostname landlord {IMAGE} sleep 300"));
+    docker.ok(&format!("run -d --name guest --network container:owner {IMAGE} sleep 300"));
+    for line in ["exec guest hostname", "exec guest cat /etc/hostname"] {
+        assert_eq!(docker.ok(line), "landlord", "{line}");
+    }
+    assert!(docker.ok("exec guest env").contains("HOSTNAME=landlord"));
+    assert_eq!(docker.inspect("guest")["Config"]["Hostname"], "landlord");
+    for (flag, word) in [
+        ("--hostname x", "hostname and the network mode"),
+        ("--dns 1.1.1.1", "dns and the network mode"),
+        ("--add-host a:1.1.1.1", "custom host-to-IP mapping and the network mode"),
+        ("-p 80:80", "port publishing and the container type network mode"),
+        ("--expose 80", "port exposing and the container type network mode"),
+    ] {
+        let refused = docker.fails(&format!("create {flag} --network container:owner {IMAGE}"));
+        assert!(refused.err.contains(word), "{flag}: {}", refused.err);
+    }
+    docker.ok("rm -f guest owner");
 }
 
 fn networks_are_apart(nodes: &Nodes) {

@@ -37,6 +37,13 @@ fn bad_bodies_get_400_and_say_why(nodes: &Nodes) {
     );
     assert_eq!(unknown.status, 201, "{}", unknown.body);
     nodes.docker(1).ok("rm unk");
+    let address = format!("{{\"Image\": \"{IMAGE}\", \"HostConfig\": {{\"ExtraHosts\": [\"a:b\"]}}}}");
+    let address = http::request(socket, "POST", "/v1.45/containers/create", &address);
+    assert_eq!(address.status, 400, "{}", address.body);
+    let image = http::request(socket, "POST", "/v1.45/containers/create", "{\"Image\": \"../../etc\"}");
+    assert!(image.status == 400 && image.body.contains("invalid reference format"), "{}", image.body);
+    let usage = http::request(socket, "GET", "/v1.45/system/df?type=nonesuch", "");
+    assert!(usage.status == 400 && usage.body.contains("nonesuch"), "{}", usage.body);
     let filters = http::request(socket, "GET", "/v1.45/containers/json?filters=%7Bnot", "");
     assert_eq!(filters.status, 400, "{}", filters.body);
 }
@@ -128,7 +135,12 @@ fn bad_flags_are_refused(nodes: &Nodes) {
     for (flags, word) in [
         ("--memory 1k", "emory"),
         ("--cpus 4096", "CPUs"),
-        ("--cpuset-cpus 99", "99"),
+        ("--cpuset-cpus 99", "Requested CPUs are not available - requested 99"),
+        ("--cpuset-mems 99", "Requested memory nodes are not available - requested 99"),
+        ("--isolation hyperv", "linux only supports 'default'"),
+        ("-v /a:relative", "'relative' mount path must be absolute"),
+        ("-v /a:/b:ro,rw", "invalid mode: ro,rw"),
+        ("--network none --ip 10.0.0.1", "user specified IP address"),
         ("--network nonesuch", "nonesuch"),
         ("--cap-add NONESUCH", "NONESUCH"),
         ("--security-opt nonesuch=1", "nonesuch"),
