@@ -150,8 +150,15 @@ async fn revive(node: &Node, stopped: &Manager, why: &str) -> Result<()> {
     }
     tokio::time::sleep(REVIVE).await;
     let (settings, shared) = (node.settings(), &node.shared);
-    let manager =
-        start_manager(&shared.config, &shared.vault, &settings, &shared.credentials, &shared.dialer, &shared.events).await?;
+    let manager = start_manager(
+        &shared.config,
+        &shared.vault,
+        &settings,
+        &shared.credentials,
+        &shared.dialer,
+        &shared.events,
+    )
+    .await?;
     tracing::info!(node = %settings.node_id, "this manager takes part in Raft again");
     node.set_manager(Some(manager));
     Ok(())

@@ -80,7 +80,7 @@ impl Disk {
 
     /// Reads the snapshot, if there is one, for recovery.
     pub fn read(&self) -> Result<Option<(SnapshotMeta, State)>> {
-        let read = || Ok(self.load()?.map(|bytes| decode(&bytes)).transpose()?);
+        let read = || self.load()?.map(|bytes| decode(&bytes)).transpose();
         let file = read().map_err(|e: io::Error| {
             Error::trouble(format!("read the snapshot {}", self.file.display()), &e)
         })?;

@@ -115,8 +115,8 @@ fn function(
     }
     let [Value::String(wanted)] = operands else { return Some(Err("takes one name".to_owned())) };
     if name == "env" {
-        let pairs = container.env.iter().filter_map(|line| line.split_once('='));
-        let found = pairs.filter(|(key, _)| key == wanted).next_back().map_or("", |(_, value)| value);
+        let mut pairs = container.env.iter().filter_map(|line| line.split_once('='));
+        let found = pairs.rfind(|(key, _)| key == wanted).map_or("", |(_, value)| value);
         // The environment is made of templates itself.
         return Some(values.expand(found).map(Value::from).map_err(|e| e.to_string()));
     }
