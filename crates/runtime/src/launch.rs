@@ -357,9 +357,10 @@ impl Making<'_> {
         channel.tell(ToInit::CgroupsReady).act(|| "tell the first process of its cgroups".to_owned())?;
         self.record.pid = child.pid;
         self.record.start_time = process::start_time(child.pid).unwrap_or(0);
-        self.record.maker = None;
         self.store.save(&self.record)?;
         let terminal = self.await_ready(child, channel)?;
+        self.record.maker = None;
+        self.store.save(&self.record)?;
         if self.inside.user_namespace
             && let Some(process) = &self.spec.process
         {

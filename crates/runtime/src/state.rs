@@ -71,7 +71,7 @@ pub struct Record {
     pub pid: i32,
     /// Start time of that process: with the pid it names the process for good.
     pub start_time: u64,
-    /// Who makes it, while it has no first process.
+    /// Who makes it, until its first process only waits to be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maker: Option<Maker>,
     /// The bundle.
@@ -103,10 +103,12 @@ pub struct Record {
 impl Record {
     /// What the container is now.
     pub fn status(&self, group: &Cgroup) -> Status {
+        if self.maker.is_some_and(Maker::is_alive) {
+            return Status::Creating;
+        }
         if self.pid == 0 {
             // What a maker left that was killed has no process, and is only to be deleted.
-            let made = self.maker.is_some_and(Maker::is_alive);
-            return if made { Status::Creating } else { Status::Stopped };
+            return Status::Stopped;
         }
         match (self.is_alive(), self.started) {
             (false, _) => Status::Stopped,

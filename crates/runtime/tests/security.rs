@@ -168,27 +168,30 @@ fn the_hosts_null_device_cannot_be_changed_from_inside() {
         (metadata.mode(), metadata.uid(), metadata.gid())
     };
     let before = facts("/dev/null");
-    // A hidden file and the standard descriptors are the host's device. It is given what it has: that must fail, too.
+    // A hidden file is the host's device, to be given what it has: that must fail, too. The standard descriptors are the container's own
+    // device, which it may change.
     let sandbox = Sandbox::script(
         "for f in /proc/keys /proc/self/fd/0 /proc/self/fd/2; do \
-         chmod 666 $f && echo changed $f; chown 0:0 $f && echo owned $f; done; \
+         [ $(stat -L -c %d:%i $f) = $(stat -c %d:%i /dev/null) ] && echo own ${f##*/}; chmod 666 $f && echo changed $f; chown 0:0 $f && echo owned $f; done; \
          cat /dev/stdin && echo x > /proc/keys && echo usable",
     );
     symlink("busybox", sandbox.rootfs().join("bin/chmod")).unwrap();
     symlink("busybox", sandbox.rootfs().join("bin/chown")).unwrap();
     sandbox.save();
+    let changed = |number: u32| format!("changed /proc/self/fd/{number}\nowned /proc/self/fd/{number}\n");
     let null = || Stdio::from(fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap());
     let bundle = sandbox.bundle();
     let mut command = sandbox.command(&["run", "--bundle", bundle.to_str().unwrap(), "null"]);
     let output = command.stdin(null()).stderr(null()).output().unwrap();
-    assert_eq!(text(&output.stdout), "usable\n");
+    assert_eq!(text(&output.stdout), format!("own 0\n{}own 2\n{}usable\n", changed(0), changed(2)));
+    assert_eq!(facts("/dev/null"), before);
     let mut monitor = sandbox.monitor("m", &sandbox.monitor_config());
     monitor.created();
     let mut client = monitor.attach(gantry_runtime::monitor::Subscription::ALL);
     monitor.started();
     let (out, error, _) = client.rest();
     // Its pipe for errors is the container's own.
-    assert_eq!(out, "changed /proc/self/fd/2\nowned /proc/self/fd/2\nusable\n", "{error}");
+    assert_eq!(out, format!("own 0\n{}{}usable\n", changed(0), changed(2)), "{error}");
     assert_eq!(facts("/dev/null"), before);
 }
 

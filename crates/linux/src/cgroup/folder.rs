@@ -25,18 +25,25 @@ pub struct Folder {
     pub mount: PathBuf,
 }
 
+/// How often a parent is made again that another process removes.
+const TRIES: u32 = 100;
+
 pub(super) fn create_folder(folder: &Folder) -> Result<(), CgroupError> {
     let fail = |path: &Path, source| CgroupError::Folder { act: "create", path: path.to_owned(), source };
-    match fs::create_dir(&folder.path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = folder.path.parent().filter(|parent| parent.starts_with(&folder.mount));
-            let parent = parent.ok_or_else(|| fail(&folder.path, error))?;
-            create_folder(&Folder { path: parent.to_owned(), ..folder.clone() })?;
-            fs::create_dir(&folder.path).map_err(|source| fail(&folder.path, source))?;
+    let mut tries = 0;
+    loop {
+        match fs::create_dir(&folder.path) {
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            // Who removes another container may take an empty parent along just after it was made or found here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {
+                tries += 1;
+                let parent = folder.path.parent().filter(|parent| parent.starts_with(&folder.mount));
+                let parent = parent.ok_or_else(|| fail(&folder.path, error))?;
+                create_folder(&Folder { path: parent.to_owned(), ..folder.clone() })?;
+            }
+            Err(source) => return Err(fail(&folder.path, source)),
         }
-        Err(source) => return Err(fail(&folder.path, source)),
     }
     match folder.version {
         Version::V1 if folder.controllers.iter().any(|name| name == "cpuset") => {
