@@ -99,6 +99,9 @@ impl Driver {
             let end = self.live(&id).await;
             self.finish(&id, end).await;
         }
+        // What ended by itself may run again: `docker restart` ends it and starts it anew, with its replacement on its way already.
+        self.reached(Goal::Stop).await;
+        self.insist("stop", |controller| async move { controller.stop().await }).await;
         self.reached(Goal::Remove).await;
         self.insist("remove", |controller| async move { controller.remove().await }).await;
         self.reached(Goal::Gone).await;
@@ -253,7 +256,11 @@ mod tests {
     use std::time::Instant;
 
     #[derive(Default)]
-    struct Stoppable(Mutex<Option<Instant>>);
+    struct Stoppable {
+        /// How its process ends; absent: not before it is stopped.
+        exit: Option<TaskExit>,
+        stops: Mutex<Vec<Instant>>,
+    }
 
     #[async_trait]
     impl TaskController for Stoppable {
@@ -267,10 +274,13 @@ mod tests {
             Ok(())
         }
         async fn wait(&self) -> Result<TaskExit, TaskError> {
-            std::future::pending().await
+            match self.exit {
+                Some(exit) => Ok(exit),
+                None => std::future::pending().await,
+            }
         }
         async fn stop(&self) -> Result<(), TaskError> {
-            *self.0.lock().expect("lock") = Some(Instant::now());
+            self.stops.lock().expect("lock").push(Instant::now());
             Ok(())
         }
         async fn remove(&self) -> Result<(), TaskError> {
@@ -297,8 +307,25 @@ mod tests {
         while !state(TaskState::Shutdown) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let stopped = controller.0.lock().expect("lock").expect("stopped");
+        let stopped = *controller.stops.lock().expect("lock").first().expect("stopped");
         stopped - told
+    }
+
+    #[tokio::test]
+    async fn what_ended_by_itself_is_stopped_with_its_task_because_it_may_run_again() {
+        let task = Task { id: TaskId::from_random([2; 17]), ..Task::default() };
+        let id = task.id.clone();
+        let controller = Arc::new(Stoppable { exit: Some(TaskExit { code: 1 }), ..Stoppable::default() });
+        let reports = Arc::new(Reports::new(Default::default()));
+        let runner = Runner::start(task, controller.clone(), Arc::clone(&reports), Goal::Run);
+        while reports.get(&id).is_none_or(|status| status.state != TaskState::Failed) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(controller.stops.lock().expect("lock").len(), 0, "nobody wanted that yet");
+        runner.want(Goal::Stop);
+        while controller.stops.lock().expect("lock").is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn links_to_nothing_are_made_true_inside_the_root_only() {
-        let scratch = std::env::temp_dir().join(format!("gty-{}-root-place", std::process::id()));
-        let inside = scratch.join("inside");
+        let scratch = tempfile::tempdir().unwrap();
+        let inside = scratch.path().join("inside");
         std::fs::create_dir_all(inside.join("etc")).unwrap();
         let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, inside.join(name)).unwrap();
         link("../run/systemd/resolve/stub", "etc/resolv.conf");
@@ -112,9 +112,8 @@ mod tests {
             let made = inside.join(made);
             assert_eq!(made.metadata().unwrap().is_file(), missing == Missing::File, "{path}");
         }
-        assert!(!scratch.join("outside").exists());
+        assert!(!scratch.path().join("outside").exists());
         let looped = root.open_or_make("/etc/loop", Missing::File).unwrap_err();
         assert_eq!(looped.raw_os_error(), Some(libc::ELOOP));
-        std::fs::remove_dir_all(&scratch).unwrap();
     }
 }
