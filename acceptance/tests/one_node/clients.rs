@@ -113,7 +113,8 @@ fn events_of_images_name_them_by_id(nodes: &Nodes) {
     let id = docker.ok("commit original event:1");
     docker.ok("rmi event:1");
     docker.ok("rm original");
-    let line = "events --since 10m --until 0s --filter type=image --format {{.Action}}|{{.Actor.ID}}";
+    // The client sends whole seconds: until the end of this one.
+    let line = "events --since 10m --until -1s --filter type=image --format {{.Action}}|{{.Actor.ID}}";
     let events = docker.ok(line);
     let of_it: Vec<&str> =
         events.lines().filter(|line| line.contains(&id)).filter_map(|line| line.split('|').next()).collect();

@@ -25,7 +25,7 @@ use crate::{
     plan::{self, CapabilitySets, Keyring, Stdio},
     privilege::Privilege,
     stage,
-    state::Store,
+    state::{Record, Store},
 };
 
 /// A process that waits for its start.
@@ -154,55 +154,19 @@ struct Job {
 pub fn enter(request: Request<'_>) -> Result<Entered> {
     let Request { store, id, mut process, stdio, console_size, inherited, cgroups, when_paused } = request;
     let record = store.load(id)?;
-    let cgroup_error = |source| Error::Cgroup { id: id.to_owned(), source };
-    let hierarchies = Hierarchies::detect().map_err(cgroup_error)?;
-    let group = record.group()?;
-    let container = process::pidfd(record.pid);
-    let status = record.status(&group);
-    // The pidfd was opened before the start time was compared: it is the right process or none.
-    let may = match status {
-        Status::Running | Status::Created => true,
-        Status::Paused => when_paused == WhenPaused::Wait,
-        Status::Stopped | Status::Creating => false,
-    };
-    let (Ok(container), true) = (container, may) else {
-        let status = format!("{status:?}").to_lowercase();
-        return Err(Error::WrongState { act: "exec in", id: id.to_owned(), status });
-    };
+    let (container, status) = open_container(&record, when_paused)?;
     let spec = store.config(&record)?;
-    if process.args.is_empty() {
-        return Err(Error::Config { field: "process.args".into(), problem: "is empty".into() });
-    }
-    if process.cwd.is_empty() {
-        process.cwd = "/".into();
-    }
-    if !process.cwd.starts_with('/') {
-        return Err(plan::config("process.cwd", &format!("{:?} is not absolute", process.cwd)));
-    }
+    check(&mut process)?;
     let of_container = spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
     let capabilities = CapabilitySets::from_oci(process.capabilities.as_ref().or(of_container));
     let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let filter = seccomp.map(filter::compile).transpose()?;
     let agent = agent::Site::of(seccomp)?;
-    let mut join = Namespaces::EMPTY;
-    for kind in KINDS {
-        let differs = namespace::inode(record.pid, kind).ok()
-            != namespace::inode(std::process::id().cast_signed(), kind).ok();
-        if differs {
-            join |= kind;
-        }
-    }
-    // The container may have moved its first process into a group below its own.
-    let group = match record.cgroup.as_str() {
-        // An ordinary user's may have none; then both stay where they are.
-        "" => Cgroup::default(),
-        _ => Cgroup::of_process(&hierarchies, record.pid).map_err(cgroup_error)?,
-    };
-    let group = cgroups.of(&group, id)?;
+    let join = foreign_namespaces(record.pid);
+    let group = cgroups.of(&group_of(&record)?, id)?;
     // The kernel does not let an ordinary user into a scope from outside of it; the user's own systemd may.
     let mover =
         record.scope.as_ref().filter(|_| Privilege::own() != Privilege::Root && cgroups.list.is_empty());
-    identity::check(&process)?;
     let priority = Priority::of(&process, spec.linux.as_ref())?;
     let proc = plan::open_proc()?;
     let oom_score = process.oom_score_adj;
@@ -244,6 +208,59 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
             Err(error)
         }
     }
+}
+
+/// The container's first process, and what the container is; refused unless something can be run in it.
+fn open_container(record: &Record, when_paused: WhenPaused) -> Result<(OwnedFd, Status)> {
+    let group = record.group()?;
+    let container = process::pidfd(record.pid);
+    let status = record.status(&group);
+    // The pidfd was opened before the start time was compared: it is the right process or none.
+    let may = match status {
+        Status::Running | Status::Created => true,
+        Status::Paused => when_paused == WhenPaused::Wait,
+        Status::Stopped | Status::Creating => false,
+    };
+    match container {
+        Ok(container) if may => Ok((container, status)),
+        _ => {
+            let status = format!("{status:?}").to_lowercase();
+            Err(Error::WrongState { act: "exec in", id: record.id.clone(), status })
+        }
+    }
+}
+
+/// Refuses what can be seen to be wrong before there is a process.
+fn check(process: &mut Process) -> Result<()> {
+    if process.args.is_empty() {
+        return Err(Error::Config { field: "process.args".into(), problem: "is empty".into() });
+    }
+    if process.cwd.is_empty() {
+        process.cwd = "/".into();
+    }
+    if !process.cwd.starts_with('/') {
+        return Err(plan::config("process.cwd", &format!("{:?} is not absolute", process.cwd)));
+    }
+    identity::check(process)
+}
+
+/// The kinds in which the container is in another namespace than this process.
+fn foreign_namespaces(pid: i32) -> Namespaces {
+    let own = std::process::id().cast_signed();
+    let differs = |kind: &Namespaces| namespace::inode(pid, *kind).ok() != namespace::inode(own, *kind).ok();
+    KINDS.into_iter().filter(differs).fold(Namespaces::EMPTY, |all, kind| all | kind)
+}
+
+/// Where the container's first process is: it may have been moved into a group below the container's own.
+fn group_of(record: &Record) -> Result<Cgroup> {
+    if record.cgroup.is_empty() {
+        // An ordinary user's may have none; then both stay where they are.
+        return Ok(Cgroup::default());
+    }
+    let hierarchies = Hierarchies::detect();
+    hierarchies
+        .and_then(|hierarchies| Cgroup::of_process(&hierarchies, record.pid))
+        .map_err(|source| Error::Cgroup { id: record.id.clone(), source })
 }
 
 fn launch(job: Job, cgroup: Option<BorrowedFd<'_>>) -> Result<(Child, Channel)> {

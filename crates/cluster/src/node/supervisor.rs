@@ -65,21 +65,9 @@ async fn step(node: &Node, wanted: Option<NodeRole>, renewal: &mut SystemTime) -
     let role = node.shared.credentials.current().identity.subject.role;
     match (role, node.manager()) {
         (NodeRole::Manager, None) => {
-            let settings = node.settings();
-            let shared = &node.shared;
             // A log of an earlier time as manager belongs to a member that was removed.
             wipe_raft(node).await?;
-            let manager = start_manager(
-                &shared.config,
-                &shared.vault,
-                &settings,
-                &shared.credentials,
-                &shared.dialer,
-                &shared.events,
-            )
-            .await?;
-            tracing::info!(node = %settings.node_id, "this node becomes a manager");
-            node.set_manager(Some(manager));
+            begin_manager(node, "this node becomes a manager").await?;
         }
         (NodeRole::Worker, Some(manager)) => {
             tracing::info!(node = %manager.store.id(), "this node is no manager any more");
@@ -149,17 +137,16 @@ async fn revive(node: &Node, stopped: &Manager, why: &str) -> Result<()> {
         stopped.shutdown().await;
     }
     tokio::time::sleep(REVIVE).await;
+    begin_manager(node, "this manager takes part in Raft again").await
+}
+
+/// Starts the node's manager with what is in its folder.
+async fn begin_manager(node: &Node, news: &str) -> Result<()> {
     let (settings, shared) = (node.settings(), &node.shared);
-    let manager = start_manager(
-        &shared.config,
-        &shared.vault,
-        &settings,
-        &shared.credentials,
-        &shared.dialer,
-        &shared.events,
-    )
-    .await?;
-    tracing::info!(node = %settings.node_id, "this manager takes part in Raft again");
+    let (credentials, dialer) = (&shared.credentials, &shared.dialer);
+    let manager =
+        start_manager(&shared.config, &shared.vault, &settings, credentials, dialer, &shared.events).await?;
+    tracing::info!(node = %settings.node_id, "{news}");
     node.set_manager(Some(manager));
     Ok(())
 }
