@@ -26,10 +26,13 @@ struct Small<'a> {
 impl<'a> Small<'a> {
     fn up(nodes: &'a Nodes) -> Self {
         let (data, run, socket) = (nodes.path("small"), nodes.path("small-run"), nodes.path("small.sock"));
+        // Its cgroups go with those of the playground.
+        let node = nodes.playground().node(1).unwrap_or_else(|e| panic!("{e}")).clone();
         std::fs::create_dir_all(&data).unwrap_or_else(|e| panic!("make {}: {e}", data.display()));
         let script = format!(
             "mount --make-rprivate / && mount -t tmpfs -o size=32m small {data} && exec {gantry} daemon --data-root {data}/gantry \
-             --run-root {run} -H unix://{socket} --cgroup-parent gantry-small --nft-table small --bip 10.92.0.1/24 >{data}.log 2>&1",
+             --run-root {run} -H unix://{socket} --cgroup-parent {cgroup}-small --nft-table small --bip 10.92.0.1/24 >{data}.log 2>&1",
+            cgroup = node.cgroup,
             data = data.display(),
             gantry = acceptance::nodes::gantry().display(),
             run = run.display(),
