@@ -56,9 +56,12 @@ fn a_node_reaches_all_tasks_through_another_node(nodes: &Nodes) {
     for (from, to) in [(1, 2), (2, 3), (3, 1)] {
         let there = nodes.address(to);
         // A task is drawn for each connection: that 40 miss one of three is a matter of some 10^-7.
-        let answers: Vec<String> =
-            (0..40).map(|_| nodes.on_node(from, &format!("http://{there}:8064/"))).collect();
-        assert_eq!(values(&answers.join("\n"), "host").len(), 3, "from node {from}: {answers:?}");
+        // Node `to` hears of the tasks elsewhere a moment later than of its own; no request may fail meanwhile.
+        wait::until(&format!("node {from} reaches all tasks through node {to}"), SOON, || {
+            let ask = |_| nodes.on_node(from, &format!("http://{there}:8064/"));
+            let answers = (0..40).map(ask).collect::<Vec<_>>().join("\n");
+            wait::that(values(&answers, "host").len() == 3, answers)
+        });
         let in_container = nodes
             .docker(from)
             .ok(&format!("run --rm {} /sample-server get http://{there}:8064/ 40", image(nodes)));
