@@ -16,8 +16,8 @@ use tokio::time::{Instant, Sleep, sleep};
 const QUIET: Duration = Duration::from_millis(500);
 /// How long it may go on sending.
 const WHOLE: Duration = Duration::from_secs(10);
-/// Bytes thrown away at once.
-const PIECE: usize = 32 << 10;
+/// Bytes thrown away at once; on the stack, because each connection ends here and most have nothing left.
+const PIECE: usize = 8 << 10;
 
 /// The stream; only its shutdown differs from the one inside.
 #[derive(Debug)]
@@ -47,21 +47,23 @@ impl<C> Lingering<C> {
 impl<C: AsyncRead + Unpin> Lingering<C> {
     /// Ready when the client has closed its side, or has had its time.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timers = self.timers.get_or_insert_with(|| {
-            Box::pin(Timers { quiet: Box::pin(sleep(QUIET)), whole: Box::pin(sleep(WHOLE)) })
-        });
-        let mut piece = vec![0u8; PIECE];
+        let mut piece = [0u8; PIECE];
         loop {
+            let mut buffer = ReadBuf::new(&mut piece);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+            if matches!(&read, Poll::Ready(result) if result.is_err() || buffer.filled().is_empty()) {
+                // Closed, or broken: either way nothing more comes.
+                return Poll::Ready(());
+            }
+            // Only for a client that is not gone yet, as most are.
+            let timers = self.timers.get_or_insert_with(|| {
+                Box::pin(Timers { quiet: Box::pin(sleep(QUIET)), whole: Box::pin(sleep(WHOLE)) })
+            });
             if timers.whole.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            let mut buffer = ReadBuf::new(&mut piece);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    timers.quiet.as_mut().reset(Instant::now() + QUIET);
-                }
-                // Closed, or broken: either way nothing more comes.
-                Poll::Ready(_) => return Poll::Ready(()),
+            match read {
+                Poll::Ready(_) => timers.quiet.as_mut().reset(Instant::now() + QUIET),
                 Poll::Pending => return timers.quiet.as_mut().poll(cx),
             }
         }
