@@ -85,7 +85,7 @@ impl CapSet {
 
     /// Every one that this kernel and this program know.
     pub fn all() -> CapSet {
-        let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+        let last = crate::pseudo_file::read_to_string("/proc/sys/kernel/cap_last_cap")
             .ok()
             .and_then(|text| text.trim().parse::<usize>().ok())
             .unwrap_or(NAMES.len() - 1)

@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::pseudo_file;
 pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use folder::{Folder, open_folder};
@@ -57,7 +58,8 @@ impl Cgroup {
     /// The group that a process is in.
     pub fn of_process(hierarchies: &Hierarchies, pid: i32) -> Result<Cgroup, CgroupError> {
         let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
-        let text = fs::read_to_string(&file).map_err(|source| CgroupError::Read { path: file, source })?;
+        let text =
+            pseudo_file::read_to_string(&file).map_err(|source| CgroupError::Read { path: file, source })?;
         let mut folders = Vec::new();
         for line in text.lines() {
             // cgroups(7): id:controllers:path
@@ -391,8 +393,8 @@ impl Cgroup {
     /// A file of a v1 controller, or of the unified folder when no v1 hierarchy has it.
     fn file(&self, controller: &str, v1_name: &str, v2_name: &str) -> Option<String> {
         match self.v1(controller) {
-            Some(folder) => fs::read_to_string(folder.path.join(v1_name)).ok(),
-            None => fs::read_to_string(self.unified()?.path.join(v2_name)).ok(),
+            Some(folder) => pseudo_file::read_to_string(folder.path.join(v1_name)).ok(),
+            None => pseudo_file::read_to_string(self.unified()?.path.join(v2_name)).ok(),
         }
     }
 }
@@ -436,5 +438,5 @@ fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
 }
 
 fn read(path: &Path) -> Result<String, CgroupError> {
-    fs::read_to_string(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
+    pseudo_file::read_to_string(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
 }

@@ -7,6 +7,8 @@ pub mod cgroup;
 pub mod clock;
 pub mod conntrack;
 pub mod dbus;
+#[cfg(target_arch = "x86_64")]
+pub mod entry;
 pub mod executable;
 pub mod file_lock;
 pub mod keyring;
@@ -16,6 +18,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod process;
+pub mod pseudo_file;
 pub mod rlimit;
 pub mod root;
 pub mod scheduling;

@@ -2,12 +2,12 @@
 
 use std::{
     ffi::{CStr, CString},
-    fs, io,
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
-use crate::namespace::Namespaces;
+use crate::{namespace::Namespaces, pseudo_file};
 
 /// A child made by [`clone`].
 #[derive(Debug)]
@@ -337,7 +337,7 @@ pub fn wait(pid: i32, waiting: Waiting) -> io::Result<Option<Ended>> {
 ///
 /// None when there is no such process, or only its zombie.
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = pseudo_file::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse_start_time(&stat)
 }
 

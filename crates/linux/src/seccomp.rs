@@ -110,14 +110,17 @@ impl Architecture {
 
     /// Number of a call, none when the architecture does not have it.
     pub fn number(self, name: &str) -> Option<u32> {
-        let index = table::TABLE.binary_search_by_key(&name, |row| row.0).ok()?;
+        self.number_in(table::find(name)?)
+    }
+
+    fn number_in(self, row: &table::Row) -> Option<u32> {
         let column = match self {
             Architecture::X86_64 => 0,
             Architecture::X86 => 1,
             Architecture::X32 => 2,
             Architecture::Aarch64 => 3,
         };
-        let number = u32::try_from(table::TABLE[index].1[column]).ok()?;
+        let number = u32::try_from(row.1[column]).ok()?;
         Some(if self == Architecture::X32 { number | X32_BIT } else { number })
     }
 }
@@ -217,6 +220,14 @@ impl Decision {
     }
 }
 
+/// A call that a rule names.
+struct Named<'p> {
+    rule: &'p Rule,
+    name: &'p str,
+    /// None for one that no architecture has by this name.
+    row: Option<&'static table::Row>,
+}
+
 const ENOSYS: u16 = libc::ENOSYS as u16;
 
 impl Policy {
@@ -228,12 +239,21 @@ impl Policy {
                 return Err(CompileError::Argument { name, argument: condition.argument });
             }
         }
+        let named = self.named();
         let mut program = Fragment::load_architecture();
         for audit in self.audit_codes() {
-            program.append(self.section(audit).guarded_by_equal(audit));
+            program.append(self.section(audit, &named).guarded_by_equal(audit));
         }
         program.append(Fragment::answer(Action::KillProcess));
         program.finish()
+    }
+
+    /// The calls that the rules name, in order. Each is looked up once for all architectures: that is most of the work.
+    fn named(&self) -> Vec<Named<'_>> {
+        self.rules
+            .iter()
+            .flat_map(|rule| rule.names.iter().map(move |name| Named { rule, name, row: table::find(name) }))
+            .collect()
     }
 
     fn audit_codes(&self) -> Vec<u32> {
@@ -248,7 +268,7 @@ impl Policy {
     }
 
     /// Code for the calls of all architectures with one audit code; it always ends with an answer.
-    fn section(&self, audit: u32) -> Fragment {
+    fn section(&self, audit: u32, named: &[Named<'_>]) -> Fragment {
         let covered = |architecture: Architecture| {
             self.architectures.contains(&architecture)
                 || (self.architectures.is_empty() && architecture == Architecture::NATIVE)
@@ -256,12 +276,12 @@ impl Policy {
         let mut section = Fragment::load_number();
         let killed = || Fragment::answer(Action::KillProcess);
         let tree = |architecture: Architecture| {
-            if covered(architecture) { self.tree(architecture) } else { killed() }
+            if covered(architecture) { self.tree(architecture, named) } else { killed() }
         };
         match audit {
             code if code == Architecture::X86_64.audit() => {
                 let x32 = if covered(Architecture::X32) {
-                    self.tree(Architecture::X32)
+                    self.tree(Architecture::X32, named)
                 } else {
                     // -1 is how a tracer skips a call (ptrace(2)); it is no call of x32.
                     Fragment::branch(u32::MAX, killed(), Fragment::answer(self.default))
@@ -274,7 +294,7 @@ impl Policy {
         section
     }
 
-    fn tree(&self, architecture: Architecture) -> Fragment {
+    fn tree(&self, architecture: Architecture, named: &[Named<'_>]) -> Fragment {
         let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
         let width = architecture.width();
         let mut add = |number: u32, mut conditions: Vec<Condition>, action: Action| {
@@ -283,27 +303,22 @@ impl Policy {
             decision.add(conditions, action);
         };
         // A rule that says the same as the default changes nothing; it counts only as naming its calls.
-        for rule in self.rules.iter().filter(|rule| rule.action != self.default) {
-            for name in &rule.names {
-                if let Some(number) = architecture.number(name) {
-                    add(number, rule.conditions.clone(), rule.action);
-                }
-                if let Some((number, conditions)) =
-                    multiplexed::second_way(architecture, name, &rule.conditions)
-                {
-                    add(number, conditions, rule.action);
-                }
+        for Named { rule, name, row } in named.iter().filter(|named| named.rule.action != self.default) {
+            if let Some(number) = row.and_then(|row| architecture.number_in(row)) {
+                add(number, rule.conditions.clone(), rule.action);
+            }
+            if let Some((number, conditions)) = multiplexed::second_way(architecture, name, &rule.conditions)
+            {
+                add(number, conditions, rule.action);
             }
         }
-        decide(&self.ranges(architecture, &decisions), width)
+        let last = named.iter().filter_map(|named| architecture.number_in(named.row?)).max();
+        decide(&self.ranges(last, &decisions), width)
     }
 
-    /// First numbers of ranges and what is decided from there on; the first range begins at 0.
-    fn ranges(
-        &self,
-        architecture: Architecture,
-        decisions: &BTreeMap<u32, Decision>,
-    ) -> Vec<(u32, Decision)> {
+    /// First numbers of ranges and what is decided from there on; the first range begins at 0. `last` is the highest number that
+    /// the policy names.
+    fn ranges(&self, last: Option<u32>, decisions: &BTreeMap<u32, Decision>) -> Vec<(u32, Decision)> {
         let plain = Decision::plain;
         let mut ranges: Vec<(u32, Decision)> = vec![(0, plain(self.default))];
         let mut push = |start: u32, mut decision: Decision| {
@@ -324,8 +339,7 @@ impl Policy {
         }
         // A call newer than everything that the policy names must look as if the kernel did not have it: C libraries
         // then fall back to an older call, which they do not after EPERM. runc does the same.
-        let named = self.rules.iter().flat_map(|rule| &rule.names);
-        if let Some(last) = named.filter_map(|name| architecture.number(name)).max()
+        if let Some(last) = last
             && !matches!(self.default, Action::Allow | Action::Log | Action::Trace(_) | Action::Notify)
         {
             push(last + 1, plain(Action::Errno(ENOSYS)));

@@ -21,11 +21,11 @@ use crate::{
         priority::Priority,
     },
     launch, null,
-    oci::{Process, State, Status},
+    oci::{Process, Spec, State, Status},
     plan::{self, CapabilitySets, Keyring, Stdio},
     privilege::Privilege,
     stage,
-    state::{Record, Store},
+    state::Record,
 };
 
 /// A process that waits for its start.
@@ -47,10 +47,10 @@ pub struct Entered {
 
 /// What is to be run.
 pub struct Request<'a> {
-    /// Where the container's state is.
-    pub store: &'a Store,
     /// The container.
-    pub id: &'a str,
+    pub record: &'a Record,
+    /// What it was made from.
+    pub spec: &'a Spec,
     /// The process.
     pub process: Process,
     /// Standard descriptors.
@@ -152,10 +152,10 @@ struct Job {
 
 /// Enters the container up to the point where only the start order is missing.
 pub fn enter(request: Request<'_>) -> Result<Entered> {
-    let Request { store, id, mut process, stdio, console_size, inherited, cgroups, when_paused } = request;
-    let record = store.load(id)?;
-    let (container, status) = open_container(&record, when_paused)?;
-    let spec = store.config(&record)?;
+    let Request { record, spec, mut process, stdio, console_size, inherited, cgroups, when_paused } = request;
+    let id = record.id.as_str();
+    let hierarchies = hierarchies_of(record)?;
+    let (container, status) = open_container(record, &hierarchies, when_paused)?;
     check(&mut process)?;
     let of_container = spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
     let capabilities = CapabilitySets::from_oci(process.capabilities.as_ref().or(of_container));
@@ -163,7 +163,7 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
     let filter = seccomp.map(filter::compile).transpose()?;
     let agent = agent::Site::of(seccomp)?;
     let join = foreign_namespaces(record.pid);
-    let group = cgroups.of(&group_of(&record)?, id)?;
+    let group = cgroups.of(&group_of(record, &hierarchies)?, id)?;
     // The kernel does not let an ordinary user into a scope from outside of it; the user's own systemd may.
     let mover =
         record.scope.as_ref().filter(|_| Privilege::own() != Privilege::Root && cgroups.list.is_empty());
@@ -211,8 +211,12 @@ pub fn enter(request: Request<'_>) -> Result<Entered> {
 }
 
 /// The container's first process, and what the container is; refused unless something can be run in it.
-fn open_container(record: &Record, when_paused: WhenPaused) -> Result<(OwnedFd, Status)> {
-    let group = record.group()?;
+fn open_container(
+    record: &Record,
+    hierarchies: &Hierarchies,
+    when_paused: WhenPaused,
+) -> Result<(OwnedFd, Status)> {
+    let group = record.group_in(hierarchies)?;
     let container = process::pidfd(record.pid);
     let status = record.status(&group);
     // The pidfd was opened before the start time was compared: it is the right process or none.
@@ -251,15 +255,21 @@ fn foreign_namespaces(pid: i32) -> Namespaces {
     KINDS.into_iter().filter(differs).fold(Namespaces::EMPTY, |all, kind| all | kind)
 }
 
-/// Where the container's first process is: it may have been moved into a group below the container's own.
-fn group_of(record: &Record) -> Result<Cgroup> {
+/// Those that the container has a group in; an ordinary user's may have none.
+fn hierarchies_of(record: &Record) -> Result<Hierarchies> {
     if record.cgroup.is_empty() {
-        // An ordinary user's may have none; then both stay where they are.
+        return Ok(Hierarchies::default());
+    }
+    Hierarchies::detect().map_err(|source| Error::Cgroup { id: record.id.clone(), source })
+}
+
+/// Where the container's first process is: it may have been moved into a group below the container's own.
+fn group_of(record: &Record, hierarchies: &Hierarchies) -> Result<Cgroup> {
+    if record.cgroup.is_empty() {
+        // Both stay where they are.
         return Ok(Cgroup::default());
     }
-    let hierarchies = Hierarchies::detect();
-    hierarchies
-        .and_then(|hierarchies| Cgroup::of_process(&hierarchies, record.pid))
+    Cgroup::of_process(hierarchies, record.pid)
         .map_err(|source| Error::Cgroup { id: record.id.clone(), source })
 }
 

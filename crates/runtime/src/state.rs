@@ -129,9 +129,17 @@ impl Record {
             // Of an ordinary user who may not make any.
             return Ok(Cgroup::default());
         }
-        let fail = |source| Error::Cgroup { id: self.id.clone(), source };
-        let hierarchies = Hierarchies::detect().map_err(fail)?;
-        Cgroup::at(&hierarchies, &self.cgroup).map_err(fail)
+        let hierarchies =
+            Hierarchies::detect().map_err(|source| Error::Cgroup { id: self.id.clone(), source })?;
+        self.group_in(&hierarchies)
+    }
+
+    /// As [`Record::group`], for who has looked for the hierarchies already.
+    pub fn group_in(&self, hierarchies: &Hierarchies) -> Result<Cgroup> {
+        if self.cgroup.is_empty() {
+            return Ok(Cgroup::default());
+        }
+        Cgroup::at(hierarchies, &self.cgroup).map_err(|source| Error::Cgroup { id: self.id.clone(), source })
     }
 
     /// What `state` prints and hooks get.

@@ -1,8 +1,9 @@
 //! The mounted hierarchies of a host: v1, v2, or both side by side.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use super::CgroupError;
+use crate::pseudo_file;
 
 /// The two kinds of hierarchies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +48,13 @@ impl Hierarchies {
     /// Finds them in the mount table of the calling process.
     pub fn detect() -> Result<Hierarchies, CgroupError> {
         let path = PathBuf::from("/proc/self/mountinfo");
-        let text = fs::read_to_string(&path).map_err(|source| CgroupError::Detect { path, source })?;
+        let text =
+            pseudo_file::read_to_string(&path).map_err(|source| CgroupError::Detect { path, source })?;
         let mut found = Hierarchies::parse(&text);
         for hierarchy in &mut found.list {
             if hierarchy.version == Version::V2 {
-                let offered =
-                    fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).unwrap_or_default();
+                let offered = pseudo_file::read_to_string(hierarchy.mount.join("cgroup.controllers"))
+                    .unwrap_or_default();
                 hierarchy.controllers = offered.split_whitespace().map(str::to_owned).collect();
             }
         }

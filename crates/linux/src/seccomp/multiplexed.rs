@@ -6,7 +6,7 @@
 
 use super::{Architecture, Comparison, Condition};
 
-/// `SYS_*` of linux/net.h.
+/// `SYS_*` of linux/net.h, sorted by name.
 const SOCKET_CALLS: [(&str, u64); 20] = [
     ("accept", 5),
     ("accept4", 18),
@@ -30,7 +30,7 @@ const SOCKET_CALLS: [(&str, u64); 20] = [
     ("socketpair", 8),
 ];
 
-/// Calls of linux/ipc.h.
+/// Calls of linux/ipc.h, sorted by name.
 const IPC_CALLS: [(&str, u64); 12] = [
     ("msgctl", 14),
     ("msgget", 13),
@@ -55,7 +55,9 @@ pub(super) fn second_way(
     if architecture != Architecture::X86 {
         return None;
     }
-    let code = |calls: &[(&str, u64)]| calls.iter().find(|call| call.0 == name).map(|call| call.1);
+    let code = |calls: &[(&str, u64)]| {
+        calls.binary_search_by_key(&name, |call| call.0).ok().map(|index| calls[index].1)
+    };
     let (door, code) = match code(&SOCKET_CALLS) {
         Some(code) => ("socketcall", code),
         None => ("ipc", code(&IPC_CALLS)?),

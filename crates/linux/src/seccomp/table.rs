@@ -5,6 +5,12 @@
 /// One call: its name and its four numbers.
 pub(super) type Row = (&'static str, [i16; 4]);
 
+/// The row of a call.
+pub(super) fn find(name: &str) -> Option<&'static Row> {
+    let index = TABLE.binary_search_by_key(&name, |row| row.0).ok()?;
+    Some(&TABLE[index])
+}
+
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
     ("_llseek", [-1, 140, -1, -1]),

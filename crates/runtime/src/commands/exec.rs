@@ -122,7 +122,8 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let mut options = parse(parser)?;
     let id = required(options.id.take(), "ID")?;
     let record = global.store.load(&id)?;
-    let process = process_of(&options, global.store.config(&record)?.process)?;
+    let spec = global.store.config(&record)?;
+    let process = process_of(&options, spec.process.clone())?;
     let terminal = process.terminal;
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(Error::Usage(
@@ -137,8 +138,8 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     }
     let signals = if options.detach { None } else { Some(foreground::take_signals()?) };
     let mut entered = exec::enter(Request {
-        store: &global.store,
-        id: &id,
+        record: &record,
+        spec: &spec,
         process,
         stdio: if terminal { Stdio::Terminal } else { Stdio::Inherit },
         console_size: None,

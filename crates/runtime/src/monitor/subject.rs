@@ -144,9 +144,11 @@ fn own_container(
 fn own_exec(config: &MonitorConfig, store: &Store, container: &str, process: &Path, stdio: Stdio) -> Made {
     let mut process = Process::load(process)?;
     process.oom_score_adj = process.oom_score_adj.or(Some(0));
+    let record = store.load(container)?;
+    let spec = store.config(&record)?;
     let mut entered = exec::enter(exec::Request {
-        store,
-        id: container,
+        record: &record,
+        spec: &spec,
         process,
         stdio,
         console_size: config.console_size,

@@ -128,3 +128,28 @@ fn libraries_of_the_image_are_not_loaded_into_the_runtime() {
     assert!(!text(&output.stderr).contains("hostile"), "{}", text(&output.stderr));
     attack.check();
 }
+
+#[test]
+fn the_static_executable_protects_itself_before_its_c_library_begins() {
+    // `cargo xtask test` names the one that users get; the test program of cargo itself is linked dynamically.
+    let Some(built) = std::env::var_os("GANTRY_RUNTIME").map(PathBuf::from) else {
+        eprintln!("GANTRY_RUNTIME is not set: not looked at");
+        return;
+    };
+    let sandbox = Sandbox::new(&["true"]);
+    let runtime = sandbox.path("static");
+    fs::copy(built, &runtime).unwrap();
+    // With this mark the program itself does not try: it has come to a second run and is still on a writable mount.
+    let run = |words: &[&str]| {
+        let mut command = Command::new(&runtime);
+        command.arg("--root").arg(sandbox.root()).args(words).env("_GANTRY_RUNTIME_PROTECTED", "1");
+        text(&command.output().unwrap().stderr)
+    };
+    for command in ["create", "run", "exec", "monitor"] {
+        let said = run(&[command, "nothing-of-this-name", "true"]);
+        assert!(!said.is_empty() && !said.contains("writable mount"), "{command}: {said}");
+    }
+    // A word like a command costs an exec and nothing else.
+    let said = run(&["state", "run"]);
+    assert!(said.contains("run") && said.contains("does not exist"), "{said}");
+}
