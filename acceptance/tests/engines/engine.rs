@@ -19,12 +19,26 @@ pub enum Kind {
     Podman,
 }
 
+/// The ordinary user of [`Engine::rootless`], who is known in its pen alone.
+const USER: &str = "4242";
+
+/// Makes that user, with a folder of his own and a range of ids; the host's files stay as they are.
+const ADD_USER: &str = "\
+    cd \"$1\" && (cat /etc/passwd; echo \"gty-user:x:4242:4242::$1/user:/bin/sh\") > passwd && \
+    (cat /etc/group; echo 'gty-user:x:4242:') > group && echo gty-user:200000:65536 > ids && \
+    mount --bind passwd /etc/passwd && mount --bind group /etc/group && \
+    mount --bind ids /etc/subuid && mount --bind ids /etc/subgid && \
+    mkdir -p user/run user/.config/containers && cp policy.json user/.config/containers && \
+    chown -R 4242:4242 user && chmod 700 user user/run";
+
 /// A running engine.
 pub struct Engine {
     /// Which one.
     pub kind: Kind,
     pen: Pen,
     runtime: String,
+    /// Runs as an ordinary user.
+    rootless: bool,
 }
 
 impl Engine {
@@ -39,7 +53,8 @@ impl Engine {
         command.arg("--add-runtime").arg(format!("under-test={}", runtime.display()));
         command.args(["--default-runtime", "under-test", "--shutdown-timeout", "1"]);
         pen.start(&mut command, "dockerd.log");
-        let engine = Self { kind: Kind::Dockerd, pen, runtime: runtime.display().to_string() };
+        let engine =
+            Self { kind: Kind::Dockerd, pen, runtime: runtime.display().to_string(), rootless: false };
         wait::until("dockerd answers", Duration::from_secs(60), || {
             let answer = engine.run("version");
             wait::that(answer.code == 0, format!("{}\n{}", answer.err, engine.pen.read("dockerd.log")))
@@ -51,17 +66,24 @@ impl Engine {
     /// Podman with this runtime.
     pub fn podman(runtime: &Path) -> Self {
         let pen = Pen::new("podman");
-        // Podman asks for a million descriptors and processes, which a machine without CAP_SYS_RESOURCE cannot give.
-        let settings = "[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=4096:4096\"]\nnetns=\"none\"\n[engine]\nevents_logger=\"file\"\n";
-        write(&pen, "containers.conf", settings);
-        let storage = format!(
-            "[storage]\ndriver=\"vfs\"\ngraphroot={:?}\nrunroot={:?}\n",
-            pen.path("root"),
-            pen.path("run")
-        );
-        write(&pen, "storage.conf", &storage);
-        write(&pen, "policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}");
-        let engine = Self { kind: Kind::Podman, pen, runtime: runtime.display().to_string() };
+        set_up_podman(&pen, "");
+        let engine =
+            Self { kind: Kind::Podman, pen, runtime: runtime.display().to_string(), rootless: false };
+        engine.import();
+        engine
+    }
+
+    /// Podman of an ordinary user with this runtime.
+    pub fn rootless(runtime: &Path) -> Self {
+        let pen = Pen::new("rootless");
+        set_up_podman(&pen, "user/");
+        // Where the build is may be closed to others.
+        let copy = pen.path("runtime");
+        std::fs::copy(runtime, &copy).unwrap_or_else(|e| panic!("copy {}: {e}", runtime.display()));
+        let mut user = pen.command("sh");
+        let answer = finish(user.args(["-c", ADD_USER, "sh"]).arg(pen.path("")));
+        assert_eq!(answer.code, 0, "make a user: {}", answer.err);
+        let engine = Self { kind: Kind::Podman, pen, runtime: copy.display().to_string(), rootless: true };
         engine.import();
         engine
     }
@@ -87,13 +109,21 @@ impl Engine {
                 command
             }
             Kind::Podman => {
-                let mut command = self.pen.command("podman");
+                let mut command = self.podman_command();
+                let below = |name: &str| at(&format!("{}{name}", if self.rootless { "user/" } else { "" }));
                 command.env("CONTAINERS_CONF", at("containers.conf"));
                 command.env("CONTAINERS_STORAGE_CONF", at("storage.conf"));
-                command.args(["--runtime", &self.runtime, "--root", &at("root"), "--runroot", &at("run")]);
+                command.args([
+                    "--runtime",
+                    &self.runtime,
+                    "--root",
+                    &below("root"),
+                    "--runroot",
+                    &below("run"),
+                ]);
                 command.args([
                     "--tmpdir",
-                    &at("tmp"),
+                    &below("tmp"),
                     "--cgroup-manager",
                     "cgroupfs",
                     "--storage-driver",
@@ -103,10 +133,23 @@ impl Engine {
             }
         };
         command.arg(first);
-        if self.kind == Kind::Podman && (*first == "run" || *first == "create") {
+        if self.kind == Kind::Podman && !self.rootless && (*first == "run" || *first == "create") {
             command.args(["--cgroup-parent", self.pen.parent()]);
         }
         command.args(rest);
+        command
+    }
+
+    /// The program, as its user.
+    fn podman_command(&self) -> Command {
+        if !self.rootless {
+            return self.pen.command("podman");
+        }
+        let mut command = self.pen.command("setpriv");
+        let home = self.pen.path("user");
+        command.args(["--reuid", USER, "--regid", USER, "--clear-groups", "--inh-caps=-all", "podman"]);
+        command.env("HOME", &home).env("TMPDIR", &home).env("XDG_RUNTIME_DIR", home.join("run"));
+        command.env("USER", "gty-user").current_dir("/");
         command
     }
 
@@ -189,6 +232,17 @@ impl Engine {
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {path}: {e}"));
         text.trim_end().to_owned()
     }
+}
+
+/// Podman's own settings, with its storage below a folder of the pen.
+fn set_up_podman(pen: &Pen, folder: &str) {
+    // Podman asks for a million descriptors and processes, which a machine without CAP_SYS_RESOURCE cannot give.
+    let settings = "[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=4096:4096\"]\nnetns=\"none\"\n[engine]\nevents_logger=\"file\"\n";
+    write(pen, "containers.conf", settings);
+    let at = |name: &str| pen.path(&format!("{folder}{name}"));
+    let storage = format!("[storage]\ndriver=\"vfs\"\ngraphroot={:?}\nrunroot={:?}\n", at("root"), at("run"));
+    write(pen, "storage.conf", &storage);
+    write(pen, "policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}");
 }
 
 fn write(pen: &Pen, name: &str, text: &str) {

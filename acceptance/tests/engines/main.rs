@@ -23,12 +23,19 @@ pub struct Engines {
     runtime: PathBuf,
     dockerd: OnceCell<Engine>,
     podman: OnceCell<Engine>,
+    rootless: OnceCell<Engine>,
     containerd: OnceCell<Containerd>,
 }
 
 impl Engines {
     fn new(runtime: PathBuf) -> Self {
-        Self { runtime, dockerd: OnceCell::new(), podman: OnceCell::new(), containerd: OnceCell::new() }
+        Self {
+            runtime,
+            dockerd: OnceCell::new(),
+            podman: OnceCell::new(),
+            rootless: OnceCell::new(),
+            containerd: OnceCell::new(),
+        }
     }
 
     /// Debian's dockerd.
@@ -39,6 +46,11 @@ impl Engines {
     /// Podman.
     pub fn podman(&self) -> &Engine {
         self.podman.get_or_init(|| Engine::podman(&self.runtime))
+    }
+
+    /// Podman of an ordinary user.
+    pub fn rootless(&self) -> &Engine {
+        self.rootless.get_or_init(|| Engine::rootless(&self.runtime))
     }
 
     /// containerd under ctr.

@@ -202,6 +202,7 @@ pub const EXCEPTIONS: &[Exception] = &[
             "command/list/json",
             "command/ps/table",
             "command/events/stats",
+            "command/events/shape",
             "command/state/additions",
             "command/log/text",
         ],

@@ -3,6 +3,7 @@
 //! A group is a set of folders, one in each hierarchy. On v1 a process joins fastest by writing `0` into `tasks`
 //! itself: the kernel then skips the global lock that every write of another process's id takes.
 
+mod details;
 mod devices;
 mod error;
 mod folder;
@@ -20,6 +21,7 @@ use std::{
 };
 
 use crate::pseudo_file;
+pub use details::{Counter, CpusetDetails, Details, Pressure, Stalls};
 pub use devices::{DeviceAccess, DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use folder::{Folder, open_folder};
@@ -28,7 +30,7 @@ pub use hierarchy::{Hierarchies, Hierarchy, Layout, Version};
 pub use limits::{
     Absence, BlockLimits, CpuLimits, InForce, Limits, MemoryLimits, Rate, Setting, weight_of_shares,
 };
-pub use stats::{BlockStats, CpuStats, HugePageStats, MemoryStats, PidsStats, Stats};
+pub use stats::{BlockStats, CpuStats, HugePageStats, MemoryStats, PidsStats, Stats, V1_UNLIMITED};
 
 /// One group in all hierarchies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -383,6 +385,11 @@ impl Cgroup {
         let v1 = self.v1(controller).map(|folder| (folder.path.as_path(), Version::V1));
         let has = |folder: &&Folder| folder.controllers.iter().any(|name| name == controller);
         v1.or_else(|| self.unified().filter(has).map(|folder| (folder.path.as_path(), Version::V2)))
+    }
+
+    /// What only `events` tells of it.
+    pub fn details(&self) -> Details {
+        details::read(self)
     }
 
     /// What it uses.

@@ -1,5 +1,7 @@
 //! Cache and memory bandwidth of a container: a group of resctrl (Documentation/filesystems/resctrl.rst).
 
+mod readings;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},

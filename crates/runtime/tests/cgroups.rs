@@ -104,7 +104,7 @@ fn controllers_that_only_the_unified_hierarchy_has_are_used_there() {
     assert_eq!(unified("hugetlb.1GB.max"), "0");
     let stats = sandbox.output(&["events", "--stats", &sandbox.id]);
     let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
-    assert_eq!(stats["data"]["hugetlb"]["2MB"]["usage"], 0, "{stats}");
+    assert_eq!(stats["data"]["hugetlb"]["2MB"]["failcnt"], 0, "{stats}");
 }
 
 #[test]

@@ -18,6 +18,11 @@ pub const PROPERTIES: &[Property] = &[
     property("command/ps/stopped", "`ps` of a container that does not exist is refused", ps_missing),
     property("command/events/stats", "`events --stats` prints the usage of memory, cpu and pids", stats),
     property(
+        "command/events/shape",
+        "a reading has every part that runc's has, and its word for no limit",
+        shape,
+    ),
+    property(
         "command/events/missing",
         "`events` of a container that does not exist is refused",
         events_missing,
@@ -98,6 +103,31 @@ fn stats(lab: &Lab) {
     assert_eq!(data["pids"]["current"], 1, "{event}");
     assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{event}");
     assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{event}");
+}
+
+fn shape(lab: &Lab) {
+    let bundle = waiting(lab);
+    let event: Value =
+        serde_json::from_str(&bundle.runtime(&["events", "--stats", &bundle.id]).ok()).unwrap();
+    let data = &event["data"];
+    for part in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"] {
+        assert!(data.get(part).is_some(), "{part}: {data}");
+    }
+    for counter in ["usage", "swap", "kernel", "kernelTCP"] {
+        let counter = &data["memory"][counter];
+        assert!(counter["limit"].is_u64() && counter["failcnt"].is_u64(), "{data}");
+    }
+    let legacy = std::path::Path::new("/sys/fs/cgroup/memory").exists();
+    // The largest multiple of a page on v1, the word `max` on v2.
+    let unlimited = if legacy { 9_223_372_036_854_771_712 } else { u64::MAX };
+    assert_eq!(data["memory"]["usage"]["limit"], unlimited, "{data}");
+    if legacy {
+        assert_eq!(data["cpuset"]["sched_load_balance"], 1, "{data}");
+        assert!(!data["cpuset"]["cpus"].as_array().unwrap().is_empty(), "{data}");
+        assert!(data["memory"]["kernel"]["usage"].as_u64().unwrap() > 0, "{data}");
+        let each = data["cpu"]["usage"]["percpu_user"].as_array().unwrap();
+        assert_eq!(each.len(), data["cpu"]["usage"]["percpu"].as_array().unwrap().len(), "{data}");
+    }
 }
 
 fn events_missing(lab: &Lab) {

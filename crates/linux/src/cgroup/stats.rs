@@ -189,7 +189,7 @@ fn cpu_v2(group: &Cgroup) -> CpuStats {
 }
 
 /// v1 shows "no limit" as the largest page-aligned number.
-const V1_UNLIMITED: u64 = 0x7fff_ffff_ffff_f000;
+pub const V1_UNLIMITED: u64 = 0x7fff_ffff_ffff_f000;
 
 fn memory_v1(group: &Cgroup) -> MemoryStats {
     let file = |name: &str| group.file("memory", name, name);

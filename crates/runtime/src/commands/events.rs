@@ -1,14 +1,16 @@
 //! `events`: what a container uses, as runc prints it: once with `--stats`, else again and again.
 
+mod usage;
+
 use std::{
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
-use gantry_linux::cgroup::{BlockStats, Cgroup, Stats};
+use gantry_linux::cgroup::Cgroup;
 use lexopt::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::{Global, next, print, required, text};
 use crate::{
@@ -48,7 +50,8 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
 }
 
 fn tell_stats(record: &Record, group: &Cgroup) -> Result<()> {
-    let event = json!({ "type": "stats", "id": record.id, "data": data(&group.stats()) });
+    let data = usage::read(group, record.resctrl.as_ref());
+    let event = json!({ "type": "stats", "id": record.id, "data": data });
     print(&format!("{event}\n"))
 }
 
@@ -129,64 +132,6 @@ fn parse_duration(text: &str) -> Option<Duration> {
         rest = &rest[unit..];
     }
     (!text.is_empty()).then_some(total)
-}
-
-fn data(stats: &Stats) -> Json {
-    let entries = |value: fn(&BlockStats) -> (u64, u64)| -> Vec<Json> {
-        stats
-            .block
-            .iter()
-            .flat_map(|device| {
-                let (read, write) = value(device);
-                [("Read", read), ("Write", write)].map(|(op, value)| {
-                    json!({ "major": device.major, "minor": device.minor, "op": op, "value": value })
-                })
-            })
-            .collect()
-    };
-    json!({
-        "cpu": {
-            "usage": {
-                "total": stats.cpu.usage,
-                "percpu": stats.cpu.per_cpu,
-                "kernel": stats.cpu.system,
-                "user": stats.cpu.user,
-            },
-            "throttling": {
-                "periods": stats.cpu.periods,
-                "throttledPeriods": stats.cpu.throttled_periods,
-                "throttledTime": stats.cpu.throttled,
-            },
-        },
-        "memory": {
-            "usage": {
-                "limit": stats.memory.limit,
-                "usage": stats.memory.usage,
-                "max": stats.memory.max_usage,
-                "failcnt": stats.memory.failures,
-            },
-            "swap": {
-                "limit": stats.memory.swap_limit,
-                "usage": stats.memory.swap_usage,
-                "max": 0,
-                "failcnt": 0,
-            },
-            "cache": stats.memory.detail.get("cache").or(stats.memory.detail.get("file")).unwrap_or(&0),
-            "raw": stats.memory.detail,
-        },
-        "pids": { "current": stats.pids.current, "limit": stats.pids.limit.unwrap_or(0) },
-        "blkio": {
-            "ioServiceBytesRecursive": entries(|device| (device.read_bytes, device.write_bytes)),
-            "ioServicedRecursive": entries(|device| (device.reads, device.writes)),
-        },
-        "hugetlb": stats
-            .huge_pages
-            .iter()
-            .map(|page| {
-                (page.size.clone(), json!({ "usage": page.usage, "max": page.max_usage, "failcnt": page.failures }))
-            })
-            .collect::<serde_json::Map<String, Json>>(),
-    })
 }
 
 #[cfg(test)]
