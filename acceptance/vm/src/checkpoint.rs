@@ -21,6 +21,8 @@ pub const CASES: &[Case] = &[
     ("a_restore_in_the_foreground_ends_with_the_container", foreground),
     ("pipes_are_replaced_by_those_of_the_restorer", pipes),
     ("a_paused_container_is_frozen_to_files", paused),
+    ("ids_of_a_user_namespace_are_mapped_again", user_namespace),
+    ("a_connection_goes_on", connection),
     ("a_terminal_is_handed_to_the_console_socket", terminal),
     ("a_terminal_is_joined_to_a_restore_in_the_foreground", terminal_in_foreground),
     ("a_restore_that_fails_says_why_and_leaves_nothing", failure),
@@ -253,6 +255,55 @@ fn paused() {
         container.ok(&["resume", "ID"]);
     }
     await_count(&container, last + 3);
+}
+
+fn user_namespace() {
+    let mut container = Container::script(COUNTER);
+    if let Some(namespaces) = container.config["linux"]["namespaces"].as_array_mut() {
+        namespaces.push(json!({"type": "user"}));
+    }
+    for maps in ["uidMappings", "gidMappings"] {
+        container.config["linux"][maps] = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    }
+    for name in ["rootfs", "rootfs/tmp", "rootfs/dev", "rootfs/proc", "rootfs/sys", "rootfs/etc"] {
+        let path = container.path(name);
+        std::os::unix::fs::chown(&path, Some(100_000), Some(100_000))
+            .unwrap_or_else(|e| panic!("give {} away: {e}", path.display()));
+    }
+    start(&container, &[]);
+    await_count(&container, 3);
+    let look = "tr -s ' ' < /proc/self/uid_map; id -u; grep CapEff /proc/1/status";
+    let before = container.exec(look);
+    assert!(before.out.starts_with(" 0 100000 65536\n0\n"), "{} {}", before.out, before.err);
+    container.ok(&["checkpoint", "--image-path", "images", "ID"]);
+    let last = last_count(&container, 3);
+    container.ok(&["restore", "--detach", "--image-path", "images", "ID"]);
+    await_count(&container, last + 3);
+    assert_eq!(container.exec(look).out, before.out);
+}
+
+/// Sends numbers to itself over TCP; what comes back is in a file.
+const TALK: &str = "(while true; do nc -l -p 99 -e cat; echo again >> /tmp/ended; done) & sleep 1; i=0; \
+                    (while true; do i=$((i + 1)); echo $i; sleep 0.1; done) | nc 127.0.0.1 99 > /tmp/count; \
+                    echo over >> /tmp/ended; sleep 1000";
+
+fn connection() {
+    let container = Container::script(TALK);
+    // The lines come one under another.
+    let last_line = || {
+        let text = fs::read_to_string(container.path("rootfs/tmp/count")).unwrap_or_default();
+        text.lines().last().and_then(|line| line.parse::<u64>().ok()).unwrap_or(0)
+    };
+    start(&container, &[]);
+    until("it talks", || last_line() >= 3);
+    let refused = container.call(&["checkpoint", "--image-path", "refused", "ID"]);
+    assert!(refused.code != 0 && refused.err.contains("TCP"), "{}", refused.err);
+    assert_eq!(container.state("status"), "running", "what could not be frozen runs on");
+    container.ok(&["checkpoint", "--tcp-established", "--image-path", "images", "ID"]);
+    let last = last_line();
+    container.ok(&["restore", "--tcp-established", "--detach", "--image-path", "images", "ID"]);
+    until("it talks on", || last_line() >= last + 5);
+    assert!(!container.path("rootfs/tmp/ended").exists(), "the connection was made anew");
 }
 
 /// The master that the runtime sends.

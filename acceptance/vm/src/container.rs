@@ -31,7 +31,7 @@ pub struct Container {
 
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "sleep", "true", "head", "tail", "touch", "mkdir", "ls", "stat", "id", "readlink",
-    "mknod", "kill", "mount", "dd", "wc", "chown", "chmod", "grep", "tr", "nproc", "hostname",
+    "mknod", "kill", "mount", "dd", "wc", "chown", "chmod", "grep", "tr", "nproc", "hostname", "nc",
 ];
 
 impl Container {
