@@ -84,7 +84,7 @@ fn pack(
     archive.file("/init", 0o755, include_bytes!("vm/init.sh"));
     archive.file("/sbin-init", 0o755, include_bytes!("vm/run.sh"));
     archive.copy("/bin/busybox", Path::new("/bin/busybox"))?;
-    for (number, module) in kernel.modules()?.iter().enumerate() {
+    for (number, module) in kernel.modules(guest.without)?.iter().enumerate() {
         // Numbers keep the order in which they depend on each other.
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         archive.copy(&format!("/modules/{number:02}-{name}"), module)?;

@@ -49,6 +49,18 @@ fn update_replaces_and_rollback_returns(nodes: &Nodes) {
     running(nodes, 1, "rolling", 3);
     docker.ok("service update --force -d rolling");
     running(nodes, 1, "rolling", 3);
+    // A port that was given up and taken by another is not taken back.
+    docker.ok("service update -d --publish-add 8097:80 rolling");
+    docker.ok("service update -d --publish-rm 80 rolling");
+    docker.ok(&format!("service create -d --name taker --publish 8097:80 {}", image(nodes)));
+    let refused = docker.run("service rollback rolling");
+    assert!(
+        refused.code == 1 && refused.err.contains("port '8097' is already in use by service 'taker'"),
+        "{}",
+        refused.err
+    );
+    remove(nodes, "taker");
+    docker.ok("service rollback -d rolling");
     remove(nodes, "rolling");
 }
 

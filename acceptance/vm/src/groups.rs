@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 pub const CASES: &[Case] = &[
     ("limits_of_every_controller_are_written", every_controller),
     ("a_block_device_has_rates", block_rates),
+    ("a_weight_of_disks_is_scaled_where_there_is_no_bfq", block_weight),
+    ("rdma_of_a_device_that_is_not_there_is_refused", rdma),
     ("huge_pages_have_a_limit", huge_pages),
     ("unified_writes_files_by_name", unified),
     ("unified_refuses_a_file_that_is_not_there", unified_refuses),
@@ -54,6 +56,26 @@ fn block_rates() {
         container.group_file("io.max"),
         format!("{major}:{minor} rbps=1048576 wbps=2097152 riops=100 wiops=200")
     );
+}
+
+fn block_weight() {
+    let container = Container::sleeper().limited(json!({"blockIO": {"weight": 500}}));
+    container.start();
+    // From 10 to 1000 on to 1 to 10000, in runc's words: 1 + (weight - 10) * 9999 / 990.
+    assert_eq!(container.group_file("io.weight"), "default 4950");
+    container.ok(&["update", "--blkio-weight", "10", "ID"]);
+    assert_eq!(container.group_file("io.weight"), "default 1");
+}
+
+fn rdma() {
+    let container =
+        Container::script("true").limited(json!({"rdma": {"mlx5_9": {"hcaHandles": 3, "hcaObjects": 7}}}));
+    let answer = container.run();
+    let told = ["rdma.max", "mlx5_9 hca_handle=3 hca_object=7", "No such device"]
+        .iter()
+        .all(|word| answer.err.contains(word));
+    assert!(answer.code != 0 && told, "{}", answer.err);
+    assert!(!container.group().exists());
 }
 
 fn huge_pages() {

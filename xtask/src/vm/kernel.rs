@@ -98,12 +98,12 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 impl Kernel {
-    /// The modules' files, in the order in which they are loaded.
-    pub fn modules(&self) -> Result<Vec<PathBuf>, String> {
+    /// The modules' files but for some, in the order in which they are loaded.
+    pub fn modules(&self, without: &[&str]) -> Result<Vec<PathBuf>, String> {
         let path = |name: &&str| {
             let path = self.modules.join(format!("{name}.ko"));
             if path.exists() { Ok(path) } else { Err(format!("{} has no module {name}", self.release)) }
         };
-        MODULES.iter().map(path).collect()
+        MODULES.iter().filter(|name| !without.contains(name)).map(path).collect()
     }
 }

@@ -34,7 +34,11 @@ pub async fn update(
         let service = find::service(state, id.as_str())?;
         let now = Timestamp::now();
         let updated = match rollback {
-            Rollback::Previous => edit::service_rolled_back(&service, version, now)?,
+            Rollback::Previous => {
+                let back = edit::service_rolled_back(&service, version, now)?;
+                validate::returned_spec(state, &back.spec, &service)?;
+                back
+            }
             Rollback::No => {
                 let mut spec = validate::service_spec(state, spec.clone(), Some(&service))?;
                 inherit_auth(&mut spec, &service, auth);

@@ -10,7 +10,7 @@
 use super::slot::{Slot, SlotKey, Start, fill, host_ports, wanted};
 use crate::allocator::needs_ingress_address;
 use crate::draft::Draft;
-use crate::time;
+use crate::{time, validate};
 use gantry_model::service::{Service, UpdateConfig, UpdateStatus};
 use gantry_model::task::{Task, TaskState};
 use std::collections::BTreeMap;
@@ -134,6 +134,15 @@ fn react_to_failure(draft: &mut Draft<'_>, service: &Service, config: &UpdateCon
     } else if config.failure_action == "rollback"
         && let Some(previous) = service.previous_spec.clone()
     {
+        if let Err(refusal) = validate::returned_spec(&draft.state, &previous, service) {
+            set_status(
+                draft,
+                service,
+                "paused",
+                &format!("update paused {cause}: it cannot be rolled back: {refusal}"),
+            );
+            return true;
+        }
         let mut back = service.clone();
         back.spec = previous;
         back.previous_spec = None;

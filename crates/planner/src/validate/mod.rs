@@ -14,7 +14,7 @@ pub use network::{network_remove, network_spec};
 pub use node::{node_remove, node_update};
 pub(crate) use refusal::name_conflict;
 pub use refusal::{Invalid, Kind};
-pub use service::service_spec;
+pub use service::{returned_spec, service_spec};
 pub use swarm::swarm_spec;
 
 fn spec<T>(sentence: impl Into<String>) -> Result<T, Invalid> {

@@ -46,6 +46,14 @@ pub fn service_spec(
     Ok(wanted)
 }
 
+/// Checks that a service may take back the specification that it had: another may have published one of its ports since.
+pub fn returned_spec(state: &State, previous: &ServiceSpec, service: &Service) -> Result<(), Invalid> {
+    match &previous.endpoint_spec {
+        Some(endpoint) => check_ports_are_free(state, endpoint, Some(service)),
+        None => Ok(()),
+    }
+}
+
 fn check_name_is_free(
     state: &State,
     wanted: &ServiceSpec,

@@ -102,6 +102,40 @@ fn a_failing_update_rolls_back_where_it_is_asked_to() {
 }
 
 #[test]
+fn nothing_rolls_back_to_a_port_that_another_service_has_by_now() {
+    let mut world = World::new(2);
+    world.broken.insert("bad:1".into());
+    let published = |port: u16| EndpointSpec {
+        ports: vec![PortConfig { target_port: 80, published_port: port, ..PortConfig::default() }],
+        ..EndpointSpec::default()
+    };
+    let mut spec = replicated("web", 2);
+    spec.endpoint_spec = Some(published(8080));
+    spec.update_config = Some(UpdateConfig { failure_action: "rollback".into(), ..config(1, "stop-first") });
+    let web = world.create(spec);
+    world.until("all run", |world| world.running(&web).len() == 2);
+    world.update(&web, |spec| {
+        spec.endpoint_spec = Some(published(8081));
+        set_image(spec, "bad:1");
+    });
+    // The plan gives the port up.
+    world.step();
+    let mut other = replicated("other", 1);
+    other.endpoint_spec = Some(published(8080));
+    world.create(other);
+    world.until("it pauses", |world| world.update_state(&web) == "paused");
+    let message = world.service(&web).update_status.expect("a status").message;
+    assert!(
+        message.contains("cannot be rolled back: port '8080' is already in use by service 'other'"),
+        "{message}"
+    );
+    let service = world.service(&web);
+    let previous = service.previous_spec.clone().expect("a previous one");
+    let refused = gantry_planner::validate::returned_spec(&world.state, &previous, &service);
+    assert!(refused.is_err_and(|refusal| refusal.to_string().contains("8080")));
+}
+
+#[test]
 fn failures_below_the_ratio_are_borne_and_continue_bears_all() {
     let mut world = World::new(2);
     world.broken.insert("bad:1".into());
