@@ -27,7 +27,7 @@ pub use rpc::Answer;
 use crate::{
     error::{Act, Error, Result},
     null,
-    oci::{NamespaceKind, Spec},
+    oci::{NamespaceKind, Spec, defaults},
 };
 
 /// What both directions have; runc's options of the same names.
@@ -133,7 +133,7 @@ impl Settings {
             add(&mut list, "--freeze-cgroup", folder);
         }
         let binds = outer_mounts(spec, Path::new("")).map(|(destination, _)| destination);
-        for destination in binds.chain(hidden_files(spec, pid)) {
+        for destination in binds.chain(bound_devices(spec)).chain(hidden_files(spec, pid)) {
             add(&mut list, "--external", format!("mnt[{destination}]:{destination}"));
         }
         list
@@ -155,7 +155,8 @@ impl Settings {
         add(&mut list, "--cgroup-root", cgroup);
         // One that is in no image is not made.
         let hidden = hidden(spec).map(|path| (path.clone(), null.to_owned()));
-        for (destination, source) in outer_mounts(spec, bundle).chain(hidden) {
+        let devices = bound_devices(spec).map(|path| (path.clone(), PathBuf::from(path)));
+        for (destination, source) in outer_mounts(spec, bundle).chain(devices).chain(hidden) {
             add(&mut list, "--external", format!("mnt[{destination}]:{}", source.display()));
         }
         Streams::load(&self.images)?.arguments(&mut list);
@@ -214,6 +215,23 @@ fn outer_mounts(spec: &Spec, bundle: &Path) -> impl Iterator<Item = (String, Pat
     };
     let source = |mount: &crate::oci::Mount| bundle.join(mount.source.clone().unwrap_or_default());
     spec.mounts.iter().filter(is_bind).map(move |mount| (mount.destination.clone(), source(mount)))
+}
+
+/// Whether a container has, or joins, a user namespace.
+pub fn has_user_namespace(spec: &Spec) -> bool {
+    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    namespaces.any(|namespace| namespace.kind == NamespaceKind::User)
+}
+
+/// Devices that the host's stand in for, because a user namespace may not make any.
+fn bound_devices(spec: &Spec) -> impl Iterator<Item = String> {
+    let linux = spec.linux.as_ref().filter(|_| has_user_namespace(spec));
+    linux.into_iter().flat_map(|linux| {
+        let given = |path: &str| linux.devices.iter().any(|device| device.path == path);
+        let defaults = defaults::devices().into_iter().filter(move |device| !given(&device.path));
+        let listed = linux.devices.iter().filter(|device| device.kind != "p").cloned();
+        defaults.chain(listed).map(|device| device.path)
+    })
 }
 
 fn hidden(spec: &Spec) -> impl Iterator<Item = &String> {

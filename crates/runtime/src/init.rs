@@ -36,7 +36,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::{
     channel::{Channel, FromInit, ToInit},
     error::{Act, Error, Result},
-    hooks, null,
+    hooks, network_devices, null,
     oci::{self, Hooks, Spec, Status},
     plan::{Gate, Joined, Keyring, Plan, Stdio},
     privilege::Privilege,
@@ -105,6 +105,9 @@ fn prepare(plan: &mut Plan, channel: &Channel) -> Result<(Option<OwnedFd>, Ready
         identity::take_keyring(&plan.id, plan.namespaces.has_user())?;
     }
     name_host(&plan.spec)?;
+    if plan.namespaces.new.contains(Namespaces::NETWORK) {
+        network_devices::start_loopback()?;
+    }
     let mut cgroups = cgroups::Joining::new(plan, channel);
     let rootfs = Rootfs::attach(plan)?;
     rootfs.mount_all(plan, &mut cgroups)?;

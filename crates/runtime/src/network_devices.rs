@@ -18,6 +18,14 @@ use crate::{
     privilege::Privilege,
 };
 
+/// Starts the loopback link of a new network namespace, the calling process's: programs take it for given, and runc and crun start it.
+pub fn start_loopback() -> Result<()> {
+    let words = || "start the loopback link".to_owned();
+    let mut socket = Socket::route().act(words)?;
+    // It is the first link of every namespace.
+    socket.request(link::change(1, Change { up: Some(true), ..Change::default() })).act(words)
+}
+
 /// One device that is to move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {

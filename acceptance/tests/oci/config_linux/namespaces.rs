@@ -23,7 +23,7 @@ pub const PROPERTIES: &[Property] = &[
     property("linux/namespaces/inherited", "a namespace that is not listed is the runtime's", inherited),
     property(
         "linux/namespaces/network/loopback",
-        "a new network namespace has a loopback link, and no other",
+        "a new network namespace has a loopback link that is up, and no other",
         loopback,
     ),
     property("linux/namespaces/path/network", "a network namespace is joined by path", join_network),
@@ -108,7 +108,10 @@ fn inherited(lab: &Lab) {
 
 fn loopback(lab: &Lab) {
     let mut bundle = lab.bundle();
-    let seen = bundle.probe(&["read", "/proc/net/dev"]).seen();
+    let flags = "/sys/class/net/lo/flags";
+    let seen = bundle.probe(&["read", "/proc/net/dev", "read", flags]).seen();
+    // IFF_UP and IFF_LOOPBACK of linux/if.h.
+    assert_eq!(seen["read"][flags].as_str().unwrap_or_default().trim(), "0x9", "{seen}");
     let links: Vec<&str> = seen["read"]["/proc/net/dev"].as_str().unwrap().lines().skip(2).collect();
     // Kernels make links for tunnels in every namespace when those modules are there.
     assert!(links.iter().any(|line| line.trim_start().starts_with("lo:")), "{links:?}");

@@ -21,7 +21,7 @@ use super::{
     next, path, required, text,
 };
 use crate::{
-    criu::Settings,
+    criu::{self, Settings},
     error::{Act, Error, Result},
     foreground, launch, limits, null,
     oci::Spec,
@@ -179,9 +179,13 @@ fn restore(global: &Global, options: &Options, spec: &Spec, place: &Place) -> Re
     }
     let root = plan::rootfs_path(&options.bundle, spec)?;
     mount_root(&root)?;
-    let null = ReadOnlyNull::make(global.store.folder(id).join("null"))?;
-    let (pid, terminal) = carry_out(global, options, spec, &root, place, &null)?;
-    drop(null);
+    // A user namespace has no right over the host's own, and sees nothing of the folder that is root's alone.
+    let made = (!criu::has_user_namespace(spec))
+        .then(|| ReadOnlyNull::make(global.store.folder(id).join("null")))
+        .transpose()?;
+    let null = made.as_ref().map_or(Path::new("/dev/null"), |made| &made.0);
+    let (pid, terminal) = carry_out(global, options, spec, &root, place, null)?;
+    drop(made);
     let child = Child { pid, pidfd: process::pidfd(pid).act(|| found_after(id))? };
     let record = Record {
         id: id.clone(),
@@ -221,13 +225,13 @@ fn carry_out(
     spec: &Spec,
     root: &Path,
     place: &Place,
-    null: &ReadOnlyNull,
+    null: &Path,
 ) -> Result<(i32, Option<OwnedFd>)> {
     let id = &options.id;
     let pid_file = global.store.folder(id).join("criu.pid");
     // One that a killed command left would make criu fail.
     let _ = fs::remove_file(&pid_file);
-    let arguments = options.settings.restore(spec, &options.bundle, root, &place.path, &pid_file, &null.0)?;
+    let arguments = options.settings.restore(spec, &options.bundle, root, &place.path, &pid_file, null)?;
     let terminal = options.terminal(spec)?;
     if terminal || place.scope.is_some() {
         let before = |criu| if place.scope.is_some() { place.make(id, spec, Some(criu)) } else { Ok(()) };
