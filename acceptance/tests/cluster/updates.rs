@@ -53,12 +53,8 @@ fn update_replaces_and_rollback_returns(nodes: &Nodes) {
     docker.ok("service update -d --publish-add 8097:80 rolling");
     docker.ok("service update -d --publish-rm 80 rolling");
     docker.ok(&format!("service create -d --name taker --publish 8097:80 {}", image(nodes)));
-    let refused = docker.run("service rollback rolling");
-    assert!(
-        refused.code == 1 && refused.err.contains("port '8097' is already in use by service 'taker'"),
-        "{}",
-        refused.err
-    );
+    let refused = docker.fails("service rollback rolling");
+    assert!(refused.err.contains("port '8097' is already in use by service 'taker'"), "{}", refused.err);
     remove(nodes, "taker");
     docker.ok("service rollback -d rolling");
     remove(nodes, "rolling");
