@@ -2,7 +2,7 @@
 
 use crate::Case;
 use crate::container::{Container, finish, until};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -392,6 +392,9 @@ fn of_a_user() {
         assert_eq!(answer.code, 0, "{words:?}: {} {}", answer.out, answer.err);
         answer.out
     };
+    let features: Value =
+        serde_json::from_str(&runtime(&["features"])).unwrap_or_else(|e| panic!("features: {e}"));
+    assert_eq!(features["linux"]["cgroup"]["systemdUser"], true, "who asks for it is told what follows");
     let id = container.id.as_str();
     runtime(&["run", "--detach", "--bundle", &bundle, id]);
     let unit = unit(&container);

@@ -3,7 +3,9 @@
 //! A container can make its first process execute `/proc/self/exe` and then open that file for writing through another
 //! process. So a runtime that makes containers runs from a detached read-only mount of itself, which no container can
 //! make writable: one clone of a mount and one exec, no copy. A daemon that starts many keeps such a mount
-//! ([`gantry_linux::process::read_only_executable`]) and starts the runtime through it; then nothing is done here.
+//! ([`gantry_linux::process::read_only_executable`]) and starts the runtime through it; then nothing is done here. The static
+//! executable has done it at its entry ([`gantry_linux::read_only_entry`]): what is left for here are other processors, executables that
+//! are linked dynamically, ordinary users, and the words for what went wrong.
 
 use std::{ffi::OsString, io, os::fd::AsFd, os::unix::ffi::OsStrExt, path::Path};
 
