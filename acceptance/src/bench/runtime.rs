@@ -86,6 +86,7 @@ fn measure() -> Result<(), String> {
         ("runc", PathBuf::from("/usr/sbin/runc")),
     ]
     .map(|(name, program)| Runtime { name, program, root: folder.path().join(name) });
+    protects_itself_first(&runtimes[0])?;
     let (short, long) = (folder.path().join("short"), folder.path().join("long"));
     bundle::make(&short, &["/bin/true"])?;
     bundle::make(&long, &["/bin/sleep", "1000"])?;
@@ -111,6 +112,18 @@ fn measure() -> Result<(), String> {
     );
     table(&["case", "gantry-runtime", "crun", "runc", "gantry / crun", "gantry / runc"], &rows);
     memory::measure(&runtimes, short, long)
+}
+
+/// The entry before the C library falls back to the program's own way when it can't act: what is built for users must not.
+fn protects_itself_first(runtime: &Runtime) -> Result<(), String> {
+    let output = runtime.command(&["create", "of-no-bundle"]).env("_GANTRY_RUNTIME_PROTECTED", "1").output();
+    let output = output.map_err(|e| format!("start {}: {e}", runtime.program.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("writable mount") {
+        Err(format!("the entry of {} did nothing: {said}", runtime.program.display()))
+    } else {
+        Ok(())
+    }
 }
 
 fn path(path: &Path) -> Result<&str, String> {

@@ -274,14 +274,17 @@ fn user_namespace() {
     }
     start(&container, &[]);
     await_count(&container, 3);
-    let look = "tr -s ' ' < /proc/self/uid_map; id -u; grep CapEff /proc/1/status";
+    let look = "tr -s ' ' < /proc/self/uid_map; id -u; grep -cE ' /proc/kcore .* ro[, ]' /proc/mounts; grep CapEff /proc/1/status";
     let before = container.exec(look);
-    assert!(before.out.starts_with(" 0 100000 65536\n0\n"), "{} {}", before.out, before.err);
+    assert!(before.out.starts_with(" 0 100000 65536\n0\n1\n"), "{} {}", before.out, before.err);
     container.ok(&["checkpoint", "--image-path", "images", "ID"]);
     let last = last_count(&container, 3);
     container.ok(&["restore", "--detach", "--image-path", "images", "ID"]);
     await_count(&container, last + 3);
     assert_eq!(container.exec(look).out, before.out);
+    assert!(!fs::read_dir("/run").is_ok_and(|mut run| run.any(|entry| {
+        entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("gantry-runtime-null"))
+    })));
 }
 
 /// Sends numbers to itself over TCP; what comes back is in a file.

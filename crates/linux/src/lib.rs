@@ -7,7 +7,6 @@ pub mod cgroup;
 pub mod clock;
 pub mod conntrack;
 pub mod dbus;
-#[cfg(target_arch = "x86_64")]
 pub mod entry;
 pub mod executable;
 pub mod file_lock;

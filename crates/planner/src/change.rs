@@ -108,4 +108,12 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
+    /// Another service has a port that this one newly asks for.
+    #[error("port '{port}' is already in use by service '{service}'")]
+    PortConflict {
+        /// The port.
+        port: u16,
+        /// Name of the other service.
+        service: String,
+    },
 }

@@ -4,7 +4,7 @@
 //! alone, so every manager that applies the same log has the same state.
 
 use crate::change::{Change, Expect, Refusal, Refused};
-use crate::index::{Addresses, Indexes, NodeLoad};
+use crate::index::{Addresses, Indexes, NodeLoad, PublishMode, protocol_of};
 use crate::numbers::Numbers;
 use crate::object::{ClusterNetwork, ClusterRecord, Object, ObjectRef};
 use crate::subnet::AddressSet;
@@ -13,7 +13,7 @@ use crate::time;
 use gantry_model::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use gantry_model::node::{Node, NodeState};
 use gantry_model::secret::{Config, Secret};
-use gantry_model::service::{Service, Version};
+use gantry_model::service::{PortConfig, Service, Version};
 use gantry_model::task::{NetworkAttachment, Task, TaskState, TaskStatus};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -191,6 +191,7 @@ impl State {
             Change::Put { object, expect } => {
                 self.check(&object.reference(), *expect)?;
                 self.check_name(object)?;
+                self.check_ports(object)?;
                 self.put(moment, object);
             }
             Change::Delete { object, expect } => {
@@ -250,6 +251,39 @@ impl State {
             Object::Cluster(_) | Object::Node(_) | Object::Task(_) => return Ok(()),
         };
         if taken { Err(Refusal::NameConflict { kind: kind.to_owned(), name: name.clone() }) } else { Ok(()) }
+    }
+
+    /// What was checked when the change was made may be taken by the time it is applied. Only what is newly asked for is looked at: a
+    /// service that has its ports is never refused.
+    fn check_ports(&self, object: &Object) -> Result<(), Refusal> {
+        let Object::Service(new) = object else { return Ok(()) };
+        let asked = |service: &Service| service.spec.endpoint_spec.as_ref().map(|spec| spec.ports.clone());
+        let (Some(ports), old) = (asked(new), self.service(&new.id).and_then(|old| asked(&old))) else {
+            return Ok(());
+        };
+        let old = old.unwrap_or_default();
+        for port in ports.iter().filter(|port| !old.contains(port)) {
+            if let Some((holder, _)) = self.holder_of(port, Some(&new.id)) {
+                let service =
+                    self.service(&holder).map(|service| service.spec.name.clone()).unwrap_or_default();
+                return Err(Refusal::PortConflict { port: port.published_port, service });
+            }
+        }
+        Ok(())
+    }
+
+    /// Another service that publishes a port so that this one cannot. Two may publish the same on the nodes of their tasks,
+    /// where the scheduler keeps them apart; a port of the mesh is one service's alone.
+    pub(crate) fn holder_of(
+        &self,
+        port: &PortConfig,
+        own: Option<&ServiceId>,
+    ) -> Option<(ServiceId, PublishMode)> {
+        let services = self.indexes.ports.get(&(protocol_of(port), port.published_port))?;
+        let both_on_nodes =
+            |mode: PublishMode| mode == PublishMode::Host && PublishMode::of(port) == PublishMode::Host;
+        let mut others = services.iter().filter(|(id, mode)| own != Some(*id) && !both_on_nodes(**mode));
+        others.next().map(|(id, mode)| (id.clone(), *mode))
     }
 
     fn put(&mut self, moment: &Moment, object: &Object) {

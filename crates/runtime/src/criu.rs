@@ -27,7 +27,7 @@ pub use rpc::Answer;
 use crate::{
     error::{Act, Error, Result},
     null,
-    oci::{NamespaceKind, Spec, defaults},
+    oci::{Device, NamespaceKind, Spec, defaults},
 };
 
 /// What both directions have; runc's options of the same names.
@@ -133,7 +133,9 @@ impl Settings {
             add(&mut list, "--freeze-cgroup", folder);
         }
         let binds = outer_mounts(spec, Path::new("")).map(|(destination, _)| destination);
-        for destination in binds.chain(bound_devices(spec)).chain(hidden_files(spec, pid)) {
+        for destination in
+            binds.chain(bound_devices(spec).map(|device| device.path)).chain(hidden_files(spec, pid))
+        {
             add(&mut list, "--external", format!("mnt[{destination}]:{destination}"));
         }
         list
@@ -155,7 +157,7 @@ impl Settings {
         add(&mut list, "--cgroup-root", cgroup);
         // One that is in no image is not made.
         let hidden = hidden(spec).map(|path| (path.clone(), null.to_owned()));
-        let devices = bound_devices(spec).map(|path| (path.clone(), PathBuf::from(path)));
+        let devices = bound_devices(spec).map(|device| (device.path.clone(), PathBuf::from(device.path)));
         for (destination, source) in outer_mounts(spec, bundle).chain(devices).chain(hidden) {
             add(&mut list, "--external", format!("mnt[{destination}]:{}", source.display()));
         }
@@ -217,20 +219,42 @@ fn outer_mounts(spec: &Spec, bundle: &Path) -> impl Iterator<Item = (String, Pat
     spec.mounts.iter().filter(is_bind).map(move |mount| (mount.destination.clone(), source(mount)))
 }
 
-/// Whether a container has, or joins, a user namespace.
+fn user_namespaces(spec: &Spec) -> impl Iterator<Item = Option<&Path>> {
+    let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let users = namespaces.filter(|namespace| namespace.kind == NamespaceKind::User);
+    users.map(|namespace| namespace.path.as_deref().filter(|path| !path.as_os_str().is_empty()))
+}
+
+/// Whether a container has a user namespace of its own.
 pub fn has_user_namespace(spec: &Spec) -> bool {
-    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    namespaces.any(|namespace| namespace.kind == NamespaceKind::User)
+    user_namespaces(spec).any(|path| path.is_none())
+}
+
+/// Refuses what criu would not bring back as it was.
+pub fn check(spec: &Spec) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |path: &Path| fs::metadata(path).map(|metadata| metadata.ino()).ok();
+    let own = inode(Path::new("/proc/self/ns/user"));
+    match user_namespaces(spec).flatten().find(|path| inode(path) != own) {
+        Some(path) => Err(Error::Config {
+            field: "linux.namespaces".into(),
+            problem: format!(
+                "the container joins the user namespace {}: criu would make one of its own for it",
+                path.display()
+            ),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Devices that the host's stand in for, because a user namespace may not make any.
-fn bound_devices(spec: &Spec) -> impl Iterator<Item = String> {
+pub fn bound_devices(spec: &Spec) -> impl Iterator<Item = Device> {
     let linux = spec.linux.as_ref().filter(|_| has_user_namespace(spec));
     linux.into_iter().flat_map(|linux| {
         let given = |path: &str| linux.devices.iter().any(|device| device.path == path);
         let defaults = defaults::devices().into_iter().filter(move |device| !given(&device.path));
         let listed = linux.devices.iter().filter(|device| device.kind != "p").cloned();
-        defaults.chain(listed).map(|device| device.path)
+        defaults.chain(listed)
     })
 }
 
@@ -299,6 +323,24 @@ mod tests {
         // This process's own root: there /dev/null is the null device, and /tmp a folder.
         let own = std::process::id().cast_signed();
         assert_eq!(hidden_files(&spec, own).collect::<Vec<_>>(), ["/dev/null"]);
+    }
+
+    #[test]
+    fn a_joined_user_namespace_is_refused_and_ones_own_is_none() {
+        let mut spec = ordinary_spec(&["sh"]);
+        let user = |path: Option<&str>| crate::oci::Namespace {
+            kind: NamespaceKind::User,
+            path: path.map(PathBuf::from),
+        };
+        spec.linux.as_mut().unwrap().namespaces.push(user(Some("/proc/self/ns/user")));
+        check(&spec).unwrap();
+        assert!(!has_user_namespace(&spec) && bound_devices(&spec).next().is_none());
+        *spec.linux.as_mut().unwrap().namespaces.last_mut().unwrap() = user(Some("/proc/self/ns/mnt"));
+        assert!(check(&spec).unwrap_err().chain().contains("/proc/self/ns/mnt"));
+        *spec.linux.as_mut().unwrap().namespaces.last_mut().unwrap() = user(None);
+        check(&spec).unwrap();
+        assert!(has_user_namespace(&spec));
+        assert!(bound_devices(&spec).any(|device| device.path == "/dev/null"));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 mod cgroups;
 mod copy_up;
-mod devices;
+pub mod devices;
 mod hiding;
 mod host_view;
 pub mod identity;

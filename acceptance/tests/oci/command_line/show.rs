@@ -121,6 +121,11 @@ fn shape(lab: &Lab) {
     // The largest multiple of a page on v1, the word `max` on v2.
     let unlimited = if legacy { 9_223_372_036_854_771_712 } else { u64::MAX };
     assert_eq!(data["memory"]["usage"]["limit"], unlimited, "{data}");
+    for setting in
+        ["cpu_exclusive", "mem_hardwall", "memory_pressure", "sched_load_balance", "sched_relax_domain_level"]
+    {
+        assert!(data["cpuset"][setting].is_i64() || data["cpuset"][setting].is_u64(), "{setting}: {data}");
+    }
     if legacy {
         assert_eq!(data["cpuset"]["sched_load_balance"], 1, "{data}");
         assert!(!data["cpuset"]["cpus"].as_array().unwrap().is_empty(), "{data}");

@@ -44,6 +44,7 @@ impl From<ProposeError> for Error {
             ProposeError::Refused(refused) => match refused.why {
                 Refusal::OutOfSequence(_) => Error::out_of_sequence(),
                 Refusal::Missing(object) => Error::not_found(format!("{object} not found")),
+                taken @ Refusal::PortConflict { .. } => Error::invalid(taken.to_string()),
                 conflict @ Refusal::NameConflict { .. } => Error::exists(conflict.to_string()),
                 exists @ Refusal::Exists(_) => Error::exists(exists.to_string()),
             },

@@ -33,7 +33,7 @@ pub struct CpusetDetails {
     pub cpus: Vec<u32>,
     /// The memory nodes.
     pub memory_nodes: Vec<u32>,
-    /// v1: the other files of cpuset(7), without `cpuset.`.
+    /// The other files of cpuset(7), without `cpuset.`; 0 on v2, which has none of them.
     pub settings: BTreeMap<&'static str, i64>,
 }
 
@@ -107,18 +107,21 @@ fn v1_file(group: &Cgroup, controller: &str, name: &str) -> Option<String> {
 }
 
 fn cpuset(group: &Cgroup) -> CpusetDetails {
-    let Some((folder, version)) = group.folder_of("cpuset") else { return CpusetDetails::default() };
+    let Some((folder, version)) = group.folder_of("cpuset") else {
+        let settings = CPUSET_SETTINGS.into_iter().map(|name| (name, 0)).collect();
+        return CpusetDetails { settings, ..CpusetDetails::default() };
+    };
     let read = |name: &str| pseudo_file::read_to_string(folder.join(name)).unwrap_or_default();
     // On v2 a group without numbers of its own has those of its parent.
     let (cpus, nodes) = match version {
         Version::V1 => ("cpuset.cpus", "cpuset.mems"),
         Version::V2 => ("cpuset.cpus.effective", "cpuset.mems.effective"),
     };
-    let setting = |name: &&'static str| Some((*name, read(&format!("cpuset.{name}")).trim().parse().ok()?));
+    let setting = |name: &'static str| (name, read(&format!("cpuset.{name}")).trim().parse().unwrap_or(0));
     CpusetDetails {
         cpus: list(&read(cpus)),
         memory_nodes: list(&read(nodes)),
-        settings: CPUSET_SETTINGS.iter().filter_map(setting).collect(),
+        settings: CPUSET_SETTINGS.into_iter().map(setting).collect(),
     }
 }
 

@@ -217,7 +217,8 @@ fn memory_v2(group: &Cgroup) -> MemoryStats {
         limit: number(file("memory.max")).unwrap_or(u64::MAX),
         failures: events.get("max").copied().unwrap_or(0),
         swap_usage: number(file("memory.swap.current")).unwrap_or(0),
-        swap_limit: number(file("memory.swap.max")).unwrap_or(u64::MAX),
+        // Without the file the kernel has no swap to give.
+        swap_limit: file("memory.swap.max").map_or(0, |text| text.trim().parse().unwrap_or(u64::MAX)),
         detail: flat(&file("memory.stat").unwrap_or_default()),
         v2: true,
     }
@@ -262,7 +263,10 @@ fn device(text: &str) -> Option<(u64, u64)> {
 fn block_v1(group: &Cgroup) -> Vec<BlockStats> {
     let mut devices: BTreeMap<(u64, u64), BlockStats> = BTreeMap::new();
     for (file, bytes) in [("blkio.throttle.io_service_bytes", true), ("blkio.throttle.io_serviced", false)] {
-        let text = group.file("blkio", file, file).unwrap_or_default();
+        // With those of groups that the container has made below its own.
+        let recursive = format!("{file}_recursive");
+        let text = group.file("blkio", &recursive, &recursive).or_else(|| group.file("blkio", file, file));
+        let text = text.unwrap_or_default();
         for line in text.lines() {
             let mut words = line.split(' ');
             let (Some(key), Some(what), Some(value)) =

@@ -97,6 +97,7 @@ impl Refusal {
         match self {
             Self::Exists(_) | Self::NameConflict { .. } => Kind::AlreadyExists,
             Self::Missing(_) => Kind::NotFound,
+            Self::PortConflict { .. } => Kind::InvalidArgument,
             Self::OutOfSequence(_) => Kind::OutOfSequence,
         }
     }

@@ -333,29 +333,19 @@ fn check_port(port: &mut PortConfig) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Two services may publish the same port on the nodes of their tasks, where the scheduler keeps them apart; a port of
-/// the mesh is one service's alone.
+/// Every port that is asked for must be free.
 fn check_ports_are_free(
     state: &State,
     endpoint: &EndpointSpec,
     existing: Option<&Service>,
 ) -> Result<(), Invalid> {
     for port in endpoint.ports.iter().filter(|port| port.published_port != 0) {
-        let Some(services) = state.indexes.ports.get(&(protocol_of(port), port.published_port)) else {
-            continue;
-        };
-        for (id, mode) in
-            services.iter().filter(|(id, _)| existing.is_none_or(|existing| existing.id != **id))
-        {
-            if *mode == PublishMode::Host && PublishMode::of(port) == PublishMode::Host {
-                continue;
-            }
-            let service = state.service(id).map(|service| service.spec.name.clone()).unwrap_or_default();
+        if let Some((id, mode)) = state.holder_of(port, existing.map(|existing| &existing.id)) {
             return Err(Invalid::PortInUse {
                 port: port.published_port,
-                service,
+                service: state.service(&id).map(|service| service.spec.name.clone()).unwrap_or_default(),
                 id: id.to_string(),
-                mode: if *mode == PublishMode::Host { "a host-published" } else { "an ingress" },
+                mode: if mode == PublishMode::Host { "a host-published" } else { "an ingress" },
             });
         }
     }

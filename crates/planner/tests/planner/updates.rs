@@ -133,6 +133,13 @@ fn nothing_rolls_back_to_a_port_that_another_service_has_by_now() {
     let previous = service.previous_spec.clone().expect("a previous one");
     let refused = gantry_planner::validate::returned_spec(&world.state, &previous, &service);
     assert!(refused.is_err_and(|refusal| refusal.to_string().contains("8080")));
+    // Neither does what was decided a moment before the other service came.
+    let back = edit::service_rolled_back(&service, service.version, world.now).expect("a roll-back");
+    let change = [Change::replace(Object::Service(Box::new(back)))];
+    let late = world.state.clone().apply(world.state.index() + 1, world.now, &change);
+    assert!(
+        matches!(late, Err(refused) if refused.why.to_string() == "port '8080' is already in use by service 'other'")
+    );
 }
 
 #[test]

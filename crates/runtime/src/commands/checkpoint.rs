@@ -95,6 +95,7 @@ pub fn run(global: &Global, mut parser: lexopt::Parser) -> Result<i32> {
         return Err(Error::WrongState { act: "checkpoint", id: record.id, status });
     }
     let spec = global.store.config(&record)?;
+    criu::check(&spec)?;
     for folder in [Some(&settings.images), settings.work.as_ref()].into_iter().flatten() {
         std::fs::create_dir_all(folder).act(|| format!("create {}", folder.display()))?;
     }

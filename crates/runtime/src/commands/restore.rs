@@ -23,7 +23,9 @@ use super::{
 use crate::{
     criu::{self, Settings},
     error::{Act, Error, Result},
-    foreground, launch, limits, null,
+    foreground,
+    init::devices,
+    launch, limits, null,
     oci::Spec,
     plan::{self, Keyring},
     state::{Owner, Record, absolute},
@@ -95,6 +97,10 @@ pub fn run(global: &Global, parser: lexopt::Parser) -> Result<i32> {
     let options = parse(global, parser)?;
     let spec = Spec::load(&options.bundle)?;
     options.terminal(&spec)?;
+    criu::check(&spec)?;
+    for device in criu::bound_devices(&spec) {
+        devices::check_hosts(&device)?;
+    }
     if !options.settings.images.is_dir() {
         return Err(Error::Usage(format!("there are no images at {}", options.settings.images.display())));
     }
@@ -179,13 +185,9 @@ fn restore(global: &Global, options: &Options, spec: &Spec, place: &Place) -> Re
     }
     let root = plan::rootfs_path(&options.bundle, spec)?;
     mount_root(&root)?;
-    // A user namespace has no right over the host's own, and sees nothing of the folder that is root's alone.
-    let made = (!criu::has_user_namespace(spec))
-        .then(|| ReadOnlyNull::make(global.store.folder(id).join("null")))
-        .transpose()?;
-    let null = made.as_ref().map_or(Path::new("/dev/null"), |made| &made.0);
-    let (pid, terminal) = carry_out(global, options, spec, &root, place, null)?;
-    drop(made);
+    let null = ReadOnlyNull::make(null_path(global, id, spec))?;
+    let (pid, terminal) = carry_out(global, options, spec, &root, place, &null)?;
+    drop(null);
     let child = Child { pid, pidfd: process::pidfd(pid).act(|| found_after(id))? };
     let record = Record {
         id: id.clone(),
@@ -225,13 +227,13 @@ fn carry_out(
     spec: &Spec,
     root: &Path,
     place: &Place,
-    null: &Path,
+    null: &ReadOnlyNull,
 ) -> Result<(i32, Option<OwnedFd>)> {
     let id = &options.id;
     let pid_file = global.store.folder(id).join("criu.pid");
     // One that a killed command left would make criu fail.
     let _ = fs::remove_file(&pid_file);
-    let arguments = options.settings.restore(spec, &options.bundle, root, &place.path, &pid_file, null)?;
+    let arguments = options.settings.restore(spec, &options.bundle, root, &place.path, &pid_file, &null.0)?;
     let terminal = options.terminal(spec)?;
     if terminal || place.scope.is_some() {
         let before = |criu| if place.scope.is_some() { place.make(id, spec, Some(criu)) } else { Ok(()) };
@@ -249,6 +251,15 @@ fn carry_out(
     Ok((pid, None))
 }
 
+/// Where criu finds it: from inside a user namespace, which sees nothing in the folder that is root's alone.
+fn null_path(global: &Global, id: &str, spec: &Spec) -> PathBuf {
+    if criu::has_user_namespace(spec) {
+        PathBuf::from(format!("/run/gantry-runtime-null.{}", std::process::id()))
+    } else {
+        global.store.folder(id).join("null")
+    }
+}
+
 /// A read-only mount of the null device, for the files that are hidden: criu gives a mount the flags of its source. It is
 /// in the mount namespace of this command, and goes when it is dropped.
 struct ReadOnlyNull(PathBuf);
@@ -256,7 +267,7 @@ struct ReadOnlyNull(PathBuf);
 impl ReadOnlyNull {
     fn make(path: PathBuf) -> Result<ReadOnlyNull> {
         let words = || format!("mount the null device at {}", path.display());
-        let place = fs::File::create(&path).act(words)?;
+        let place = fs::File::create_new(&path).act(words)?;
         null::cloned(null::of_host()?)?.attach(place.as_fd()).act(words)?;
         Ok(ReadOnlyNull(path))
     }

@@ -55,6 +55,20 @@ impl Node {
     }
 }
 
+fn another(device: &Device) -> Error {
+    Error::Config {
+        field: "linux.devices".into(),
+        problem: format!("{} of the host, which a user namespace shows, is another device", device.path),
+    }
+}
+
+/// Refuses a device that is another one on this host.
+pub fn check_hosts(device: &Device) -> Result<()> {
+    let stat =
+        rustix::fs::stat(device.path.as_str()).act(|| format!("examine the host's {}", device.path))?;
+    if Node::of(device)?.is(&stat) { Ok(()) } else { Err(another(device)) }
+}
+
 impl Rootfs {
     /// Makes device nodes and the links of /dev.
     pub fn devices(&self, plan: &Plan) -> Result<()> {
@@ -112,13 +126,7 @@ impl Rootfs {
         let tree = Detached::bind(path, Depth::This).act(|| "open the host's".to_owned())?;
         let stat = rustix::fs::fstat(&tree).act(|| "examine the host's".to_owned())?;
         if !node.is(&stat) {
-            return Err(Error::Config {
-                field: "linux.devices".into(),
-                problem: format!(
-                    "{} of the host, which a user namespace shows, is another device",
-                    device.path
-                ),
-            });
+            return Err(another(device));
         }
         self.attach_at(&device.path, tree, Place::File).map(drop)
     }

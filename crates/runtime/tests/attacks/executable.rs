@@ -129,6 +129,7 @@ fn libraries_of_the_image_are_not_loaded_into_the_runtime() {
     attack.check();
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn the_static_executable_protects_itself_before_its_c_library_begins() {
     // `cargo xtask test` names the one that users get; the test program of cargo itself is linked dynamically.

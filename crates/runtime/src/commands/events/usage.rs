@@ -124,7 +124,9 @@ fn block(stats: &Stats, details: &Details) -> Json {
         let of_device = |device: &BlockStats| {
             let (read, write) = value(device);
             [("Read", read), ("Write", write)].map(|(op, value)| {
-                json!({ "major": device.major, "minor": device.minor, "op": op, "value": value })
+                let mut entry = sparse([("major", device.major), ("minor", device.minor), ("value", value)]);
+                entry.insert("op".to_owned(), json!(op));
+                Json::Object(entry)
             })
         };
         stats.block.iter().flat_map(of_device).collect()
