@@ -258,7 +258,7 @@ impl State {
     fn check_ports(&self, object: &Object) -> Result<(), Refusal> {
         let Object::Service(new) = object else { return Ok(()) };
         let asked = |service: &Service| service.spec.endpoint_spec.as_ref().map(|spec| spec.ports.clone());
-        let (Some(ports), old) = (asked(new), self.service(&new.id).and_then(|old| asked(&old))) else {
+        let (Some(ports), old) = (asked(new), self.service(&new.id).and_then(|old| asked(old))) else {
             return Ok(());
         };
         let old = old.unwrap_or_default();
