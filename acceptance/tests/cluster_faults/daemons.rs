@@ -39,7 +39,7 @@ fn a_killed_daemon_keeps_its_tasks(nodes: &Nodes) {
     // The node's containers, its names, its virtual IPs and its mesh go on without the daemon.
     let inside = nodes.in_container_of(pid, &["/sample-server", "get", "http://stay/", "30"]);
     assert_eq!(values(&inside, "host").len(), 3, "{inside}");
-    let outside: Vec<String> = (0..12).map(|_| nodes.from_outside("http://NODE3:8050/")).collect();
+    let outside: Vec<String> = (0..40).map(|_| nodes.from_outside("http://NODE3:8050/")).collect();
     assert_eq!(values(&outside.join("\n"), "host").len(), 3);
     let away = Instant::now();
     wait::until("some heartbeats are missed", SOON, || {

@@ -412,6 +412,9 @@ fn raft_config(timing: &Timing) -> openraft::Config {
         snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_every),
         max_in_snapshot_log_to_keep: timing.snapshot_every / 5,
         enable_pre_vote: Some(true),
+        // A manager that lost its log says so to the leader before the leader has made it a novice: it is sent everything from the
+        // beginning. It neither votes nor stands until its log names it (`novice`); what it acknowledges meanwhile it has.
+        allow_log_reversion: Some(true),
         ..openraft::Config::default()
     }
 }
