@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// What the first process does before it waits: nothing that is mounted here may be seen by the host, nor the host's /run here.
+/// dockerd warns each client where packets are not forwarded, and a new namespace has that from the host.
 const SETUP: &str = "mount -t proc proc /proc && mount -t tmpfs -o mode=755 run /run && ip link set lo up && \
-                     echo ready > \"$1/ready\" && exec \"$2\" init -- sleep infinity";
+                     echo 1 > /proc/sys/net/ipv4/ip_forward && echo ready > \"$1/ready\" && exec \"$2\" init -- sleep infinity";
 
 /// Namespaces with a folder; gone on drop.
 pub struct Pen {
