@@ -13,7 +13,8 @@ pub use x86_64::from_read_only_mount;
 /// Defines the symbol `gantry_entry`, for the linker's `-e`: what the kernel starts instead of `_start`.
 ///
 /// The words, each ended by a zero byte, are the commands that need it. They are looked for among all arguments: one that
-/// only looks like a command costs an exec. On other processors, and for a dynamic executable, it defines nothing. With `init` as the first argument nothing is done: that runs inside an image.
+/// only looks like a command costs an exec. With `init` as the first argument nothing is done: that runs inside an image. On
+/// other processors, and for a dynamic executable, it defines nothing.
 #[macro_export]
 macro_rules! read_only_entry {
     ($words:expr) => {
@@ -150,24 +151,25 @@ mod x86_64 {
     /// Whether a file, named by `STATFS` and its path or by `FSTATFS` and a descriptor, is on a read-only mount.
     #[inline(always)]
     unsafe fn is_read_only(number: usize, file: usize) -> bool {
-        // struct statfs of x86-64 has 120 bytes; f_flags is the eleventh word.
-        let mut stat = std::mem::MaybeUninit::<[u64; 16]>::uninit();
-        let at = &raw mut stat as usize;
-        // SAFETY: the kernel writes 120 bytes to a buffer of 128, and the word is read only if it has.
-        unsafe {
-            let done = call(number, file, at, 0, 0, 0);
-            let wanted = libc::ST_RDONLY | ST_VALID;
-            done == 0 && *((at + 80) as *const u64) & wanted == wanted
-        }
+        let wanted = libc::ST_RDONLY | ST_VALID;
+        // SAFETY: f_flags is the eleventh word.
+        unsafe { statfs_word(number, file, 10) & wanted == wanted }
     }
 
     /// Whether a path leads into a file system of the kernel's processes.
     #[inline(always)]
     unsafe fn is_proc(path: usize) -> bool {
+        // SAFETY: f_type is the first word.
+        unsafe { statfs_word(STATFS, path, 0) == PROC_SUPER_MAGIC }
+    }
+
+    /// A word of struct statfs, 0 when there is none to be had. It has 15 on x86-64.
+    #[inline(always)]
+    unsafe fn statfs_word(number: usize, file: usize, word: usize) -> u64 {
         let mut stat = std::mem::MaybeUninit::<[u64; 16]>::uninit();
         let at = &raw mut stat as usize;
-        // SAFETY: as in [`is_read_only`]; f_type is the first word.
-        unsafe { call(STATFS, path, at, 0, 0, 0) == 0 && *(at as *const u64) == PROC_SUPER_MAGIC }
+        // SAFETY: the kernel writes 120 bytes to a buffer of 128, and the word is read only if it has.
+        unsafe { if call(number, file, at, 0, 0, 0) == 0 { *((at + 8 * word) as *const u64) } else { 0 } }
     }
 
     /// A system call.

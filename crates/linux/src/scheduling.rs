@@ -75,6 +75,14 @@ impl BitList {
         bytes.into_iter()
     }
 
+    /// The numbers in it, the lowest first.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        let bits = (0_u32..)
+            .zip(&self.words)
+            .flat_map(|(at, word)| (0..64).map(move |bit| (64 * at + bit, word >> bit)));
+        bits.filter(|(_, rest)| rest & 1 == 1).map(|(number, _)| number)
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
@@ -126,6 +134,7 @@ mod tests {
         assert_eq!(BitList::parse("0-1, 3").unwrap().words, [0b1011]);
         assert_eq!(BitList::parse("64").unwrap().words, [0, 1]);
         assert!(BitList::parse("").unwrap().is_empty());
+        assert!(BitList::parse("0-1,63-65").unwrap().numbers().eq([0, 1, 63, 64, 65]));
         for bad in ["a", "3-1", "1-", "-1", "8192", "0-99999999999"] {
             assert_eq!(BitList::parse(bad), None, "{bad}");
         }

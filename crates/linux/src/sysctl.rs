@@ -41,7 +41,7 @@ pub fn path(name: &str) -> Result<PathBuf, Error> {
 
 /// Reads a setting, without the line end.
 pub fn read(name: &str) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path(name)?).map_err(|source| Error::Access {
+    let text = crate::pseudo_file::read_to_string(path(name)?).map_err(|source| Error::Access {
         act: "read",
         name: name.to_owned(),
         source,

@@ -113,6 +113,13 @@ pub struct ServiceSpec {
     pub endpoint_spec: Option<EndpointSpec>,
 }
 
+impl ServiceSpec {
+    /// The ports that it asks to be published.
+    pub fn ports(&self) -> &[PortConfig] {
+        self.endpoint_spec.as_ref().map(|spec| spec.ports.as_slice()).unwrap_or_default()
+    }
+}
+
 /// How many tasks a service has; exactly one field is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

@@ -102,9 +102,8 @@ fn asks_for_new_tasks(old: &ServiceSpec, new: &ServiceSpec) -> bool {
 
 /// What of the published ports a task is made with: its own host ports, and whether the mesh has to reach it.
 fn task_ports(spec: &ServiceSpec) -> (Vec<&PortConfig>, bool) {
-    let ports = spec.endpoint_spec.as_ref().map(|spec| spec.ports.as_slice()).unwrap_or_default();
     let (host, ingress): (Vec<_>, Vec<_>) =
-        ports.iter().partition(|port| PublishMode::of(port) == PublishMode::Host);
+        spec.ports().iter().partition(|port| PublishMode::of(port) == PublishMode::Host);
     (host, !ingress.is_empty())
 }
 

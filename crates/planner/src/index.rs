@@ -158,8 +158,7 @@ impl NodeLoad {
 
 /// The ports with a number that a service asks for or was given.
 fn published(service: &Service) -> impl Iterator<Item = &PortConfig> {
-    let asked = service.spec.endpoint_spec.iter().flat_map(|spec| &spec.ports);
-    asked.chain(&service.endpoint.ports).filter(|port| port.published_port != 0)
+    service.spec.ports().iter().chain(&service.endpoint.ports).filter(|port| port.published_port != 0)
 }
 
 /// Puts a handle into a set, or takes it out, where the change of its task asks for it.

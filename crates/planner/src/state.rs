@@ -257,12 +257,9 @@ impl State {
     /// service that has its ports is never refused.
     fn check_ports(&self, object: &Object) -> Result<(), Refusal> {
         let Object::Service(new) = object else { return Ok(()) };
-        let asked = |service: &Service| service.spec.endpoint_spec.as_ref().map(|spec| spec.ports.clone());
-        let (Some(ports), old) = (asked(new), self.service(&new.id).and_then(|old| asked(old))) else {
-            return Ok(());
-        };
-        let old = old.unwrap_or_default();
-        for port in ports.iter().filter(|port| !old.contains(port)) {
+        let old = self.service(&new.id);
+        let had = old.as_ref().map(|old| old.spec.ports()).unwrap_or_default();
+        for port in new.spec.ports().iter().filter(|port| !had.contains(port)) {
             if let Some((holder, _)) = self.holder_of(port, Some(&new.id)) {
                 let service =
                     self.service(&holder).map(|service| service.spec.name.clone()).unwrap_or_default();

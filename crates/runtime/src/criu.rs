@@ -27,7 +27,8 @@ pub use rpc::Answer;
 use crate::{
     error::{Act, Error, Result},
     null,
-    oci::{Device, NamespaceKind, Spec, defaults},
+    oci::{Device, Namespace, NamespaceKind, Spec, defaults},
+    plan,
 };
 
 /// What both directions have; runc's options of the same names.
@@ -219,43 +220,35 @@ fn outer_mounts(spec: &Spec, bundle: &Path) -> impl Iterator<Item = (String, Pat
     spec.mounts.iter().filter(is_bind).map(move |mount| (mount.destination.clone(), source(mount)))
 }
 
-fn user_namespaces(spec: &Spec) -> impl Iterator<Item = Option<&Path>> {
+fn user_namespaces(spec: &Spec) -> impl Iterator<Item = &Namespace> {
     let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    let users = namespaces.filter(|namespace| namespace.kind == NamespaceKind::User);
-    users.map(|namespace| namespace.path.as_deref().filter(|path| !path.as_os_str().is_empty()))
+    namespaces.filter(|namespace| namespace.kind == NamespaceKind::User)
 }
 
 /// Whether a container has a user namespace of its own.
 pub fn has_user_namespace(spec: &Spec) -> bool {
-    user_namespaces(spec).any(|path| path.is_none())
+    user_namespaces(spec).any(|namespace| plan::path_of(namespace).is_none())
 }
 
 /// Refuses what criu would not bring back as it was.
 pub fn check(spec: &Spec) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let inode = |path: &Path| fs::metadata(path).map(|metadata| metadata.ino()).ok();
-    let own = inode(Path::new("/proc/self/ns/user"));
-    match user_namespaces(spec).flatten().find(|path| inode(path) != own) {
-        Some(path) => Err(Error::Config {
-            field: "linux.namespaces".into(),
-            problem: format!(
-                "the container joins the user namespace {}: criu would make one of its own for it",
-                path.display()
-            ),
-        }),
-        None => Ok(()),
+    for namespace in user_namespaces(spec) {
+        if let Some(joined) = plan::joined(namespace)? {
+            let path = joined.path.display();
+            let problem = format!(
+                "the container joins the user namespace {path}: criu would make one of its own for it"
+            );
+            return Err(plan::config("linux.namespaces", &problem));
+        }
     }
+    Ok(())
 }
 
 /// Devices that the host's stand in for, because a user namespace may not make any.
 pub fn bound_devices(spec: &Spec) -> impl Iterator<Item = Device> {
     let linux = spec.linux.as_ref().filter(|_| has_user_namespace(spec));
-    linux.into_iter().flat_map(|linux| {
-        let given = |path: &str| linux.devices.iter().any(|device| device.path == path);
-        let defaults = defaults::devices().into_iter().filter(move |device| !given(&device.path));
-        let listed = linux.devices.iter().filter(|device| device.kind != "p").cloned();
-        defaults.chain(listed)
-    })
+    let devices = linux.into_iter().flat_map(|linux| defaults::devices_with(&linux.devices));
+    devices.filter(|device| device.kind != "p")
 }
 
 fn hidden(spec: &Spec) -> impl Iterator<Item = &String> {

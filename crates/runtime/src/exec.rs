@@ -154,7 +154,7 @@ struct Job {
 pub fn enter(request: Request<'_>) -> Result<Entered> {
     let Request { record, spec, mut process, stdio, console_size, inherited, cgroups, when_paused } = request;
     let id = record.id.as_str();
-    let hierarchies = hierarchies_of(record)?;
+    let hierarchies = record.hierarchies()?;
     let (container, status) = open_container(record, &hierarchies, when_paused)?;
     check(&mut process)?;
     let of_container = spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
@@ -253,14 +253,6 @@ fn foreign_namespaces(pid: i32) -> Namespaces {
     let own = std::process::id().cast_signed();
     let differs = |kind: &Namespaces| namespace::inode(pid, *kind).ok() != namespace::inode(own, *kind).ok();
     KINDS.into_iter().filter(differs).fold(Namespaces::EMPTY, |all, kind| all | kind)
-}
-
-/// Those that the container has a group in; an ordinary user's may have none.
-fn hierarchies_of(record: &Record) -> Result<Hierarchies> {
-    if record.cgroup.is_empty() {
-        return Ok(Hierarchies::default());
-    }
-    Hierarchies::detect().map_err(|source| Error::Cgroup { id: record.id.clone(), source })
 }
 
 /// Where the container's first process is: it may have been moved into a group below the container's own.

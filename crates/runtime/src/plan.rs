@@ -28,7 +28,7 @@ use crate::{
     oci::{Capabilities, Linux, Spec},
 };
 pub use mounts::{PlannedMount, RootSource, rootfs_path};
-pub use namespaces::{IdMaps, Joined, NamespacePlan, flag_of};
+pub use namespaces::{IdMaps, Joined, NamespacePlan, flag_of, joined, path_of};
 use sysctls::Sysctl;
 
 /// Standard input, output and error of the program.

@@ -125,20 +125,19 @@ impl Record {
 
     /// Its cgroup.
     pub fn group(&self) -> Result<Cgroup> {
+        self.group_in(&self.hierarchies()?)
+    }
+
+    /// Where it has a cgroup: nowhere, if it is of an ordinary user who may not make any.
+    pub fn hierarchies(&self) -> Result<Hierarchies> {
         if self.cgroup.is_empty() {
-            // Of an ordinary user who may not make any.
-            return Ok(Cgroup::default());
+            return Ok(Hierarchies::default());
         }
-        let hierarchies =
-            Hierarchies::detect().map_err(|source| Error::Cgroup { id: self.id.clone(), source })?;
-        self.group_in(&hierarchies)
+        Hierarchies::detect().map_err(|source| Error::Cgroup { id: self.id.clone(), source })
     }
 
     /// As [`Record::group`], for who has looked for the hierarchies already.
     pub fn group_in(&self, hierarchies: &Hierarchies) -> Result<Cgroup> {
-        if self.cgroup.is_empty() {
-            return Ok(Cgroup::default());
-        }
         Cgroup::at(hierarchies, &self.cgroup).map_err(|source| Error::Cgroup { id: self.id.clone(), source })
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cgroup, Version};
-use crate::pseudo_file;
+use super::{Cgroup, Version, stats};
+use crate::{pseudo_file, scheduling::BitList};
 
 /// One reading; what the host lacks is left out or zero.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -107,15 +107,14 @@ fn v1_file(group: &Cgroup, controller: &str, name: &str) -> Option<String> {
 }
 
 fn cpuset(group: &Cgroup) -> CpusetDetails {
-    let Some((folder, version)) = group.folder_of("cpuset") else {
-        let settings = CPUSET_SETTINGS.into_iter().map(|name| (name, 0)).collect();
-        return CpusetDetails { settings, ..CpusetDetails::default() };
+    let place = group.folder_of("cpuset");
+    let read = |name: &str| {
+        place.and_then(|(folder, _)| pseudo_file::read_to_string(folder.join(name)).ok()).unwrap_or_default()
     };
-    let read = |name: &str| pseudo_file::read_to_string(folder.join(name)).unwrap_or_default();
     // On v2 a group without numbers of its own has those of its parent.
-    let (cpus, nodes) = match version {
-        Version::V1 => ("cpuset.cpus", "cpuset.mems"),
-        Version::V2 => ("cpuset.cpus.effective", "cpuset.mems.effective"),
+    let (cpus, nodes) = match place {
+        Some((_, Version::V2)) => ("cpuset.cpus.effective", "cpuset.mems.effective"),
+        _ => ("cpuset.cpus", "cpuset.mems"),
     };
     let setting = |name: &'static str| (name, read(&format!("cpuset.{name}")).trim().parse().unwrap_or(0));
     CpusetDetails {
@@ -127,11 +126,7 @@ fn cpuset(group: &Cgroup) -> CpusetDetails {
 
 /// Numbers of `0-2,4` (cpuset(7), "List format").
 fn list(text: &str) -> Vec<u32> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
-    };
-    text.trim().split(',').filter_map(range).flatten().collect()
+    BitList::parse(text.trim()).map(|list| list.numbers().collect()).unwrap_or_default()
 }
 
 /// Lines of `cpu user system` below a heading.
@@ -144,10 +139,8 @@ fn per_cpu(text: &str) -> Vec<(u64, u64)> {
 }
 
 fn counter(group: &Cgroup, prefix: &str) -> Counter {
-    let number = |name: &str| {
-        let text = v1_file(group, "memory", &format!("{prefix}.{name}"));
-        text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-    };
+    let number =
+        |name: &str| stats::number(v1_file(group, "memory", &format!("{prefix}.{name}"))).unwrap_or(0);
     Counter {
         usage: number("usage_in_bytes"),
         max_usage: number("max_usage_in_bytes"),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{Cgroup, CgroupError, Version};
+use crate::pseudo_file;
 
 /// One reading; a controller that the host lacks reads as zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,9 +68,9 @@ pub struct MemoryStats {
     pub limit: u64,
     /// How often the limit was hit.
     pub failures: u64,
-    /// Swap in use; on v1 memory and swap together.
+    /// Swap in use (v2; for v1 see [`super::Details::memory_and_swap`]).
     pub swap_usage: u64,
-    /// Its limit; u64::MAX without one.
+    /// Its limit (v2); u64::MAX without one.
     pub swap_limit: u64,
     /// memory.stat.
     pub detail: BTreeMap<String, u64>,
@@ -145,7 +146,7 @@ pub(super) fn read_stats(group: &Cgroup) -> Stats {
     }
 }
 
-fn number(text: Option<String>) -> Option<u64> {
+pub(super) fn number(text: Option<String>) -> Option<u64> {
     text?.trim().parse().ok()
 }
 
@@ -199,10 +200,8 @@ fn memory_v1(group: &Cgroup) -> MemoryStats {
         max_usage: number(file("memory.max_usage_in_bytes")).unwrap_or(0),
         limit: if limit >= V1_UNLIMITED { u64::MAX } else { limit },
         failures: number(file("memory.failcnt")).unwrap_or(0),
-        swap_usage: number(file("memory.memsw.usage_in_bytes")).unwrap_or(0),
-        swap_limit: number(file("memory.memsw.limit_in_bytes"))
-            .filter(|limit| *limit < V1_UNLIMITED)
-            .unwrap_or(u64::MAX),
+        swap_usage: 0,
+        swap_limit: 0,
         detail: flat(&file("memory.stat").unwrap_or_default()),
         v2: false,
     }
@@ -237,7 +236,7 @@ fn huge_pages(group: &Cgroup) -> Vec<HugePageStats> {
         entries.filter_map(|entry| size(entry.file_name().into_string().ok()?)).collect();
     sizes.sort();
     let read = |size: &str, file: &str| {
-        number(std::fs::read_to_string(folder.join(format!("hugetlb.{size}.{file}"))).ok()).unwrap_or(0)
+        number(pseudo_file::read_to_string(folder.join(format!("hugetlb.{size}.{file}"))).ok()).unwrap_or(0)
     };
     let stats = |size: String| match version {
         Version::V1 => HugePageStats {
@@ -247,7 +246,7 @@ fn huge_pages(group: &Cgroup) -> Vec<HugePageStats> {
             size,
         },
         Version::V2 => {
-            let events = std::fs::read_to_string(folder.join(format!("hugetlb.{size}.events")));
+            let events = pseudo_file::read_to_string(folder.join(format!("hugetlb.{size}.events")));
             let failures = flat(&events.unwrap_or_default()).get("max").copied().unwrap_or(0);
             HugePageStats { usage: read(&size, "current"), max_usage: 0, failures, size }
         }

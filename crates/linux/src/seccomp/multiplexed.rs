@@ -46,6 +46,12 @@ const IPC_CALLS: [(&str, u64); 12] = [
     ("shmget", 23),
 ];
 
+#[cfg(test)]
+pub(super) fn are_sorted() -> bool {
+    let sorted = |calls: &[(&str, u64)]| calls.is_sorted_by(|a, b| a.0 < b.0);
+    sorted(&SOCKET_CALLS) && sorted(&IPC_CALLS)
+}
+
 /// The second way to a call: its number there, and a rule's conditions as they read there.
 pub(super) fn second_way(
     architecture: Architecture,

@@ -120,6 +120,7 @@ fn an_argument_beyond_the_sixth_is_refused() {
 #[test]
 fn the_table_is_sorted_so_that_it_can_be_searched() {
     assert!(table::TABLE.is_sorted_by(|a, b| a.0 < b.0));
+    assert!(multiplexed::are_sorted());
     assert_eq!(Architecture::X86_64.number("clone3"), Some(435));
     assert_eq!(Architecture::X86.number("openat"), Some(295));
 }

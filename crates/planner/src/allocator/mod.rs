@@ -52,8 +52,7 @@ pub fn network_of<'s>(state: &'s State, target: &str) -> Option<&'s Arc<ClusterN
 
 /// Whether a service publishes ports on every node.
 pub fn has_ingress_ports(service: &Service) -> bool {
-    let ports = service.spec.endpoint_spec.as_ref().map(|spec| spec.ports.as_slice()).unwrap_or_default();
-    ports.iter().any(|port| PublishMode::of(port) == PublishMode::Ingress)
+    service.spec.ports().iter().any(|port| PublishMode::of(port) == PublishMode::Ingress)
 }
 
 /// Whether the tasks of a service need an address in the ingress network. The mesh reaches a container by any network

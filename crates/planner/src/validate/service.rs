@@ -41,17 +41,14 @@ pub fn service_spec(
     check_update(wanted.rollback_config.as_ref())?;
     if let Some(endpoint) = &mut wanted.endpoint_spec {
         check_endpoint(endpoint)?;
-        check_ports_are_free(state, endpoint, existing)?;
+        check_ports_are_free(state, &endpoint.ports, existing)?;
     }
     Ok(wanted)
 }
 
 /// Checks that a service may take back the specification that it had: another may have published one of its ports since.
 pub fn returned_spec(state: &State, previous: &ServiceSpec, service: &Service) -> Result<(), Invalid> {
-    match &previous.endpoint_spec {
-        Some(endpoint) => check_ports_are_free(state, endpoint, Some(service)),
-        None => Ok(()),
-    }
+    check_ports_are_free(state, previous.ports(), Some(service))
 }
 
 fn check_name_is_free(
@@ -336,10 +333,10 @@ fn check_port(port: &mut PortConfig) -> Result<(), Invalid> {
 /// Every port that is asked for must be free.
 fn check_ports_are_free(
     state: &State,
-    endpoint: &EndpointSpec,
+    ports: &[PortConfig],
     existing: Option<&Service>,
 ) -> Result<(), Invalid> {
-    for port in endpoint.ports.iter().filter(|port| port.published_port != 0) {
+    for port in ports.iter().filter(|port| port.published_port != 0) {
         if let Some((id, mode)) = state.holder_of(port, existing.map(|existing| &existing.id)) {
             return Err(Invalid::PortInUse {
                 port: port.published_port,

@@ -77,12 +77,11 @@ impl Rootfs {
             return Ok(());
         }
         let listed = plan.spec.linux.as_ref().map(|linux| linux.devices.as_slice()).unwrap_or_default();
-        let given = |path: &str| listed.iter().any(|device| device.path == path);
-        for device in defaults::devices().iter().filter(|device| !given(&device.path)).chain(listed) {
-            let node = Node::of(device)?;
+        for device in defaults::devices_with(listed) {
+            let node = Node::of(&device)?;
             // A user namespace may not make devices; a fifo everybody may.
             let bound = is_in_user_namespace(plan) && node.kind != FileType::Fifo;
-            if bound { self.bind_device(device, &node) } else { self.make_device(device, &node) }
+            if bound { self.bind_device(&device, &node) } else { self.make_device(&device, &node) }
                 .map_err(|error| error_in(&format!("create device {}", device.path), error))?;
         }
         self.links()

@@ -131,6 +131,12 @@ pub fn devices() -> Vec<Device> {
     ]
 }
 
+/// Those, unless a configuration has its own at their place, and what it lists.
+pub fn devices_with(listed: &[Device]) -> impl Iterator<Item = Device> {
+    let given = |path: &str| listed.iter().any(|device| device.path == path);
+    devices().into_iter().filter(move |device| !given(&device.path)).chain(listed.iter().cloned())
+}
+
 fn rule(allow: bool, kind: Option<&str>, major: Option<i64>, minor: Option<i64>, access: &str) -> DeviceRule {
     DeviceRule { allow, kind: kind.map(str::to_owned), major, minor, access: Some(access.to_owned()) }
 }

@@ -91,16 +91,12 @@ impl NamespacePlan {
 
     fn add(&mut self, namespace: &Namespace) -> Result<()> {
         let kind = flag_of(namespace.kind);
-        let Some(path) = namespace.path.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+        if path_of(namespace).is_none() {
             self.new |= kind;
             self.separate |= kind;
-            return Ok(());
-        };
-        let fd = open(namespace.kind, path)?;
-        // The runtime's own need not be joined; for the user namespace the kernel would even refuse.
-        if !is_own(kind, &fd).act(|| format!("examine namespace {}", path.display()))? {
+        } else if let Some(joined) = joined(namespace)? {
             self.separate |= kind;
-            self.join.push(Joined { kind, fd, path: path.to_owned() });
+            self.join.push(joined);
         }
         Ok(())
     }
@@ -185,6 +181,19 @@ impl NamespacePlan {
         let cannot_return = || self.joined(Namespaces::PID).is_some() && Privilege::own() != Privilege::Root;
         !self.time_offsets.is_empty() || self.has_user() && !self.join.is_empty() || cannot_return()
     }
+}
+
+/// The path of a namespace that is to be joined; none for a new one.
+pub fn path_of(namespace: &Namespace) -> Option<&Path> {
+    namespace.path.as_deref().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// A namespace that is to be joined, opened. The runtime's own need not be: for the user namespace the kernel would even refuse.
+pub fn joined(namespace: &Namespace) -> Result<Option<Joined>> {
+    let Some(path) = path_of(namespace) else { return Ok(None) };
+    let (kind, fd) = (flag_of(namespace.kind), open(namespace.kind, path)?);
+    let own = is_own(kind, &fd).act(|| format!("examine namespace {}", path.display()))?;
+    Ok((!own).then(|| Joined { kind, fd, path: path.to_owned() }))
 }
 
 /// Opens a namespace and makes sure that it is one of this kind.

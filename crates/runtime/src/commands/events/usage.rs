@@ -79,11 +79,10 @@ fn cpuset(details: &Details) -> Json {
 
 fn memory(stats: &Stats, details: &Details) -> Json {
     let memory = &stats.memory;
-    let limit = |limit: u64| if memory.v2 { limit } else { limit.min(V1_UNLIMITED) };
     let usage = Counter {
         usage: memory.usage,
         max_usage: memory.max_usage,
-        limit: limit(memory.limit),
+        limit: if memory.v2 { memory.limit } else { memory.limit.min(V1_UNLIMITED) },
         failures: memory.failures,
     };
     let swap = if memory.v2 {
